@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * maps.h: every map. Over each: who writes it, who reads it, how long an entry lives. All are pinned by name; sizes here are defaults
+ * that the loader replaces with the user's settings.
+ */
+#ifndef EBPFNET_MAPS_H
+#define EBPFNET_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "types.h"
+
+#define PINNED __uint(pinning, LIBBPF_PIN_BY_NAME)
+
+/* Answered flows, two entries each. Written by the programs; the agent deletes idle ones; the least used give way when it is full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow4_key);
+	__type(value, struct flow4);
+	__uint(max_entries, 524288);
+	PINNED;
+} flows4 SEC(".maps");
+
+/* Flows that have not been answered, two entries each: a flood of them pushes out only its like. Written as flows4 is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow4_key);
+	__type(value, struct flow4);
+	__uint(max_entries, 65536);
+	PINNED;
+} flows4_new SEC(".maps");
+
+/* Containers by address. Written by the agent, read on a flow's first packet; lives as long as the container has the address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct addr4);
+	__type(value, struct endpoint4);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} endpoints4 SEC(".maps");
+
+/* Attached bridges by ifindex. Written by the agent, read on a flow's first packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct bridge4);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} bridges4 SEC(".maps");
+
+/* Host ends of the containers' veths by ifindex. Written by the agent, read on a flow's first packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct veth);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} veths SEC(".maps");
+
+/* Uplinks by ifindex. Written by the agent, read on a flow's first packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct uplink4);
+	__uint(max_entries, 256);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} uplinks4 SEC(".maps");
+
+/* The host's own addresses. Written by the agent, read on a flow's first packet and by the socket programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct addr4);
+	__type(value, struct host_addr4);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} host_addrs4 SEC(".maps");
+
+/* Subnets of the attached bridges. Written by the agent, read on a flow's first packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct prefix4);
+	__type(value, struct subnet4);
+	__uint(max_entries, 2048);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} subnets4 SEC(".maps");
+
+/* Published ports, one entry a port. Written by the agent, read on a flow's first packet and by the socket programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct publish4_key);
+	__type(value, struct publish4);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} publish4 SEC(".maps");
+
+/* What host sockets dialled. Written and read by the socket programs; the least used give way. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct sock4_key);
+	__type(value, struct sock4);
+	__uint(max_entries, 65536);
+	PINNED;
+} socks4 SEC(".maps");
+
+/* The configuration's epoch and the timeouts, in entry 0. Written by the agent, read for every packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct config);
+	__uint(max_entries, 1);
+	PINNED;
+} config SEC(".maps");
+
+#define BRIDGE_SLOTS 1024
+
+/* Packets that were delivered, by bridge slot and path: slot * PATH_MAX + path. Written by the programs, read at scrape. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct counter);
+	__uint(max_entries, BRIDGE_SLOTS * PATH_MAX);
+	PINNED;
+} path_stats SEC(".maps");
+
+/* Packets of each endpoint, by slot. Written by the programs, read at scrape; the agent clears a slot before it is used again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct endpoint_counters);
+	__uint(max_entries, 16384);
+	PINNED;
+} endpoint_stats SEC(".maps");
+
+/* Dropped packets, by enum drop_reason. Written by the programs, read at scrape. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, enum drop_reason);
+	__type(value, struct counter);
+	__uint(max_entries, DROP_MAX);
+	PINNED;
+} drop_stats SEC(".maps");
+
+/* Packets left to the host's stack, by enum pass_reason. Written by the programs, read at scrape. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, enum pass_reason);
+	__type(value, struct counter);
+	__uint(max_entries, PASS_MAX);
+	PINNED;
+} pass_stats SEC(".maps");
+
+#endif

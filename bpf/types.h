@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * types.h: every struct and enum that the control plane sees. Go's types are generated from it, so a field has one home. Addresses and
+ * ports are in network byte order and say so by their type; everything else is in the machine's order. Padding is explicit, because a
+ * key is compared byte by byte.
+ */
+#ifndef EBPFNET_TYPES_H
+#define EBPFNET_TYPES_H
+
+#include <linux/types.h>
+
+/* An enum that takes one byte in a struct. */
+#define BYTE_ENUM __attribute__((packed))
+
+/* Where a tuple is seen. One packet has two tuples when it is translated; the zone keeps a container's from the wire's. */
+enum zone {
+	ZONE_WIRE = 0,	/* on an uplink, or beyond it */
+	ZONE_LOCAL = 1, /* on a bridge: a container's own view, and the host's view of a container */
+} BYTE_ENUM;
+
+/* Which way a flow goes, seen from the side that began it. The metric label is the enumerator without its prefix, in lower case. */
+enum flow_path {
+	PATH_LOCAL = 0,	  /* container to container, by whatever address */
+	PATH_IN = 1,	  /* from outside to a published port */
+	PATH_OUT = 2,	  /* from a container to outside */
+	PATH_HOST = 3,	  /* between the host and a container */
+	PATH_OVERLAY = 4, /* between containers of two hosts */
+	PATH_MAX = 5,
+} BYTE_ENUM;
+
+/* What to do with a packet of a known flow once it is translated. */
+enum verb {
+	VERB_STACK = 0, /* leave it on its way through the host's stack */
+	VERB_PEER = 1,	/* into the namespace behind the veth oif */
+	VERB_DEV = 2,	/* out of the veth oif, link-layer header as it is */
+	VERB_NEIGH = 3, /* out of oif to the neighbour nexthop, whose address the kernel resolves */
+} BYTE_ENUM;
+
+/* Bits of flow4.flags. */
+enum flow_flag {
+	FLOW_REPLY = 1 << 0,	/* this entry is for the answering direction */
+	FLOW_DNAT = 1 << 1,	/* the originator dialled a published address, not the container */
+	FLOW_SNAT = 1 << 2,	/* the originator's address is hidden behind one of the host's */
+	FLOW_ROUTED = 1 << 3,	/* crosses a network: one TTL is spent, the link-layer header is new */
+	FLOW_ANSWERED = 1 << 4, /* a reply has been seen */
+	FLOW_KERNEL = 1 << 5,	/* the kernel's own rules carry this flow; both directions stay with it */
+} BYTE_ENUM;
+
+/* Bits of flow4.tcp, kept alike in both entries of a flow. "Reply" is the answering side. */
+enum tcp_seen {
+	TCP_SYN = 1 << 0,
+	TCP_SYN_REPLY = 1 << 1,
+	TCP_FIN = 1 << 2,
+	TCP_FIN_REPLY = 1 << 3,
+	TCP_RST = 1 << 4,
+} BYTE_ENUM;
+
+/*
+ * A tuple as it is seen in a zone. An ICMP echo request has its id in sport and 0 in dport, a reply 0 in sport and the id in dport, so
+ * that the inverse of a tuple is its swap for every protocol. Protocols without ports have 0 in both.
+ */
+struct flow4_key {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	enum zone zone;
+	__u16 pad;
+};
+
+/* One direction of a flow: how to rewrite its packets, and where they go. Times are in ticks (see config.h), and wrap. */
+struct flow4 {
+	__be32 saddr; /* the tuple after translation */
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	enum verb verb;
+	enum flow_path path;
+	enum flow_flag flags;
+	enum tcp_seen tcp;
+	__u32 iif;	/* the device that this direction's packets come in by; 0: any */
+	__u32 oif;	/* the device for VERB_PEER, VERB_DEV and VERB_NEIGH */
+	__be32 nexthop; /* for VERB_NEIGH */
+	__u8 dmac[6];	/* for VERB_PEER where FLOW_ROUTED */
+	__u8 smac[6];
+	__u32 addr_diff; /* checksum difference of the addresses, and of the ports (bpf_csum_diff) */
+	__u32 port_diff;
+	__u32 epoch;  /* the configuration that it was decided under */
+	__u32 src_id; /* endpoint ids of the two ends of this direction; 0: not a container */
+	__u32 dst_id;
+	__u16 src_slot; /* their slots in endpoint_stats */
+	__u16 dst_slot;
+	__u16 bridge_slot; /* in path_stats */
+	__u16 mtu;	   /* the largest IP packet that oif takes; 0: not known, not checked */
+	__u32 synced;	   /* tick of the last look at the partner */
+	__u32 routed;	   /* tick of the last route look-up, for VERB_NEIGH */
+	__u32 seen;	   /* tick of the last packet of either direction */
+	__u32 created;
+	enum zone partner_zone; /* zone of the other direction's key */
+	__u8 pad[3];
+	__u64 packets; /* of this direction */
+	__u64 bytes;   /* link-layer header included */
+};
+
+/* An IPv4 address, as a key. */
+struct addr4 {
+	__be32 addr;
+};
+
+/* A container's address. Any network namespace behind a veth of an attached bridge is one, whoever made it. */
+struct endpoint4 {
+	__u32 id;      /* never used for another endpoint while the maps live; never 0 */
+	__u32 ifindex; /* the host's end of the veth */
+	__u32 bridge;  /* ifindex */
+	__u16 slot;    /* in endpoint_stats */
+	__u16 mtu;
+	__u8 mac[6]; /* the container's */
+	__u16 pad;
+};
+
+/* Bits of bridge4.flags. */
+enum bridge_flag {
+	BRIDGE_MASQUERADE = 1 << 0, /* containers leave with an address of the host */
+	BRIDGE_ICC = 1 << 1,	    /* containers of this bridge may talk to each other */
+	BRIDGE_INTERNAL = 1 << 2,   /* no way out and no way in */
+	BRIDGE_DOCKER_RULES = 1 << 3, /* netfilter rules of Docker stand behind us: what we do not decide, they do */
+};
+
+/* An attached bridge. Key: ifindex. */
+struct bridge4 {
+	__be32 addr; /* the gateway address */
+	enum bridge_flag flags;
+	__u16 slot;  /* in path_stats */
+	__u8 mac[6];
+	__be32 masquerade; /* leave with this address; 0: the route's own */
+	__u16 mtu;
+	__u16 pad;
+};
+
+/* The host's end of a container's veth. Key: ifindex. */
+struct veth {
+	__u32 bridge; /* ifindex */
+	__u32 id;     /* endpoint id */
+};
+
+#define UPLINK_ADDRS 8
+
+/* A device that leads outside. Key: ifindex. */
+struct uplink4 {
+	__u16 mtu;
+	__u16 naddrs;
+	__be32 addrs[UPLINK_ADDRS]; /* the device's addresses, primary first, and their masks */
+	__be32 masks[UPLINK_ADDRS];
+};
+
+/* An address of the host itself. */
+struct host_addr4 {
+	__u32 ifindex;
+};
+
+/* A prefix, as an LPM key: prefixlen counts bits of addr. */
+struct prefix4 {
+	__u32 prefixlen;
+	__be32 addr;
+};
+
+/* The bridge that a subnet belongs to. */
+struct subnet4 {
+	__u32 bridge; /* ifindex */
+};
+
+/* A published port. addr 0 stands for every address of the host; a port with its own address wins. */
+struct publish4_key {
+	__be32 addr;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct publish4 {
+	__be32 addr; /* the container's */
+	__be16 port;
+	__u16 pad;
+	__u32 id; /* endpoint id */
+};
+
+/* What a host socket dialled, so that it hears its answers from there. */
+struct sock4_key {
+	__u64 cookie;
+	__be32 addr; /* the container's */
+	__be16 port;
+	__u16 pad;
+};
+
+struct sock4 {
+	__be32 addr; /* as dialled */
+	__be16 port;
+	__u16 loopback6; /* 1: ::1 was dialled, and addr is 0 */
+};
+
+/* What may change while the programs run. Entry 0 of its map. Timeouts are in ticks. */
+struct config {
+	__u32 epoch;
+	__u32 tcp_established;
+	__u32 tcp_handshake;
+	__u32 tcp_closing;
+	__u32 tcp_closed;
+	__u32 udp_new;
+	__u32 udp_stream;
+	__u32 icmp;
+	__u32 generic;
+	__u32 next_id; /* for the agent alone: the next endpoint id to give out */
+};
+
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct endpoint_counters {
+	struct counter rx; /* received by the container */
+	struct counter tx; /* sent by it */
+	__u64 rx_dropped;
+	__u64 tx_dropped;
+};
+
+/*
+ * Why a packet was dropped. The metric label, the monitor's text and the documentation take the enumerator's name without its prefix, in
+ * lower case.
+ */
+enum drop_reason {
+	DROP_NONE = 0,
+	DROP_TRUNCATED,	     /* shorter than its headers say */
+	DROP_IP_HEADER,	     /* wrong version, header length or total length */
+	DROP_L4_HEADER,	     /* wrong UDP length or TCP data offset */
+	DROP_SOURCE_ROUTE,   /* asks for source routing */
+	DROP_MARTIAN_SOURCE, /* a source that cannot be: loopback, multicast, this network, or the destination itself */
+	DROP_LOOPBACK,	     /* 127.0.0.0/8 outside the host */
+	DROP_SPOOFED,	     /* a container sends with another container's address */
+	DROP_ISOLATED,	     /* from one bridge to another */
+	DROP_ICC,	     /* between containers of a bridge that forbids it */
+	DROP_INTERNAL,	     /* into or out of an internal network */
+	DROP_DIRECT,	     /* to a container's own address from outside */
+	DROP_NO_UPLINK,	     /* out by a device that is not attached as an uplink */
+	DROP_NO_ADDRESS,     /* the uplink has no address to leave with */
+	DROP_NO_PORT,	     /* no free port left to leave with */
+	DROP_FLOW_TABLE,     /* the flow table took no entry */
+	DROP_FRAGMENT,	     /* a fragment without its first piece */
+	DROP_ICMP_ERROR,     /* an ICMP error that quotes no sane packet */
+	DROP_REWRITE,	     /* the kernel refused a change to the packet */
+	DROP_MAX,
+};
+
+/* Why a packet was left to the host's stack. Named as drop reasons are. */
+enum pass_reason {
+	PASS_NONE = 0,
+	PASS_NOT_IPV4,	     /* ARP, IPv6, tagged frames and the like */
+	PASS_NOT_OURS,	     /* the host's own traffic, or transit */
+	PASS_HOST,	     /* from a container to the host itself */
+	PASS_MULTICAST,	     /* multicast and broadcast: the bridge floods them */
+	PASS_UNKNOWN_SOURCE, /* sent with an address that no endpoint has */
+	PASS_UNKNOWN_TARGET, /* to an address of a bridge's subnet that no endpoint has */
+	PASS_MIDSTREAM,	     /* TCP in the middle of a connection that Docker's rules may know */
+	PASS_RULES,	     /* Docker's rules decide */
+	PASS_FRAGMENT,	     /* not translated yet */
+	PASS_ICMP_ERROR,     /* an ICMP error, or a type without a flow */
+	PASS_TTL,	     /* the kernel answers with time exceeded */
+	PASS_MTU,	     /* the kernel fragments, or answers with fragmentation needed */
+	PASS_ROUTE,	     /* no route, or one that forbids: the kernel answers */
+	PASS_MAX,
+};
+
+#endif

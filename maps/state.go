@@ -1,0 +1,14 @@
+package maps
+
+import "github.com/ebpfnet/ebpfnet/bpf"
+
+// State is the exact content of every map that the control plane writes. A nil map stands for an empty one.
+type State struct {
+	Endpoints map[bpf.AddrKey]bpf.Endpoint
+	Bridges   map[uint32]bpf.Bridge // by ifindex
+	Veths     map[uint32]bpf.Veth   // by ifindex
+	Uplinks   map[uint32]bpf.Uplink // by ifindex
+	HostAddrs map[bpf.AddrKey]bpf.HostAddr
+	Subnets   map[bpf.PrefixKey]bpf.Subnet
+	Publish   map[bpf.PublishKey]bpf.Publish
+}
