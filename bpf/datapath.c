@@ -1,27 +1,213 @@
 //go:build ignore
 
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* datapath.c: the TC programs, one for each hook. Each reads as its packets' way. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "types.h"
+
 #include "config.h"
+#include "deliver.h"
+#include "forward.h"
 #include "maps.h"
+#include "parse.h"
+#include "stats.h"
+#include "types.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define HOOK(name) SEC("tc") int name(struct __sk_buff *skb) { \
-	__u32 z = 0; \
-	struct flow4_key k = {}; struct addr4 a = {}; struct prefix4 p = {}; struct publish4_key pk = {}; \
-	bpf_map_lookup_elem(&flows4, &k); bpf_map_lookup_elem(&flows4_new, &k); bpf_map_lookup_elem(&endpoints4, &a); \
-	bpf_map_lookup_elem(&bridges4, &z); bpf_map_lookup_elem(&veths, &z); bpf_map_lookup_elem(&uplinks4, &z); \
-	bpf_map_lookup_elem(&host_addrs4, &a); bpf_map_lookup_elem(&subnets4, &p); bpf_map_lookup_elem(&publish4, &pk); \
-	bpf_map_lookup_elem(&config, &z); bpf_map_lookup_elem(&path_stats, &z); bpf_map_lookup_elem(&endpoint_stats, &z); \
-	bpf_map_lookup_elem(&drop_stats, &z); bpf_map_lookup_elem(&pass_stats, &z); \
-	return host_netns_cookie + has_fib_skip_neigh + has_fib_src + nat_port_min + nat_port_max + ticks_per_second > 1 ? -1 : -1; }
-HOOK(from_container)
-HOOK(to_container)
-HOOK(from_uplink)
-HOOK(to_uplink)
-HOOK(from_bridge)
-HOOK(to_bridge)
-SEC("tc") int clock(struct __sk_buff *skb) { return (__u32)bpf_jiffies64(); }
+/* Ends a packet's way through a program: counts what was decided, and gives the verdict. */
+static __always_inline int done(struct __sk_buff *skb, const struct packet *p, enum drop_reason reason, int verdict)
+{
+	if (reason) {
+		stats_drop(skb, reason);
+		return VERDICT_DROP;
+	}
+	if (p->pass) {
+		stats_pass(skb, p->pass);
+		return VERDICT_NEXT;
+	}
+	return verdict;
+}
+
+/* As done, for the hooks where the endpoint that sends is known by its device. */
+static __always_inline int done_container(struct __sk_buff *skb, const struct packet *p, enum drop_reason reason, int verdict)
+{
+	__u32 dev = skb->ifindex;
+	struct veth *veth;
+
+	if ((reason || p->pass) && p->pass != PASS_NOT_IPV4) {
+		veth = bpf_map_lookup_elem(&veths, &dev);
+		if (veth && veth->id)
+			reason ? stats_sent_dropped(skb, veth->slot) : stats_sent(skb, veth->slot);
+	}
+	/* What a stranger behind the veth sends is for from_bridge to look at. */
+	if (p->pass && p->pass != PASS_UNKNOWN_SOURCE)
+		skb->tc_index = MARK_LEFT;
+	return done(skb, p, reason, verdict);
+}
+
+/* What the first packet of a flow is put to on a hook: one of the functions of forward.h. */
+typedef int (*resolver)(struct __sk_buff *skb);
+
+/*
+ * In: a parsed packet. Out: the verdict, the reason where it is a drop, p->pass where the stack is to go on with the packet. What its flow's
+ * entry says is done; without one the resolver makes it first.
+ */
+static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolver resolve, enum drop_reason *reason)
+{
+	struct flow4 *f = flow_use(skb, p, true);
+	struct scratch *s;
+
+	if (!f) {
+		s = scratch_get();
+		if (!s) {
+			*reason = DROP_FLOW_TABLE;
+			return VERDICT_DROP;
+		}
+		s->packet = *p;
+		*reason = resolve(skb);
+		p->pass = s->packet.pass;
+		if (*reason || p->pass)
+			return VERDICT_NEXT;
+		f = flow_entered(&p->key);
+		if (!f) {
+			*reason = DROP_FLOW_TABLE;
+			return VERDICT_DROP;
+		}
+	}
+	return flow_send(skb, p, f, reason);
+}
+
+/* All that a container sends. */
+SEC("tc")
+int from_container(struct __sk_buff *skb)
+{
+	int verdict = VERDICT_NEXT;
+	enum drop_reason reason;
+	struct packet p = {};
+
+	skb->tc_index = 0;
+	reason = packet_parse(skb, ZONE_LOCAL, &p);
+	if (!reason && !p.pass)
+		verdict = carry(skb, &p, resolve_container, &reason);
+	return done_container(skb, &p, reason, verdict);
+}
+
+/* What the host's stack, or the bridge by itself, sends to a container. */
+SEC("tc")
+int to_container(struct __sk_buff *skb)
+{
+	__u32 dev = skb->ifindex;
+	struct veth *veth;
+
+	if (skb->tc_index == MARK_DONE) {
+		skb->tc_index = 0;
+		return VERDICT_NEXT;
+	}
+	if (skb->tc_index == MARK_LEFT)
+		skb->tc_index = 0;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		veth = bpf_map_lookup_elem(&veths, &dev);
+		if (veth && veth->id)
+			stats_received(skb, veth->slot);
+	}
+	return VERDICT_NEXT;
+}
+
+/* The wire. */
+SEC("tc")
+int from_uplink(struct __sk_buff *skb)
+{
+	int verdict = VERDICT_NEXT;
+	enum drop_reason reason;
+	struct packet p = {};
+
+	reason = packet_parse(skb, ZONE_WIRE, &p);
+	if (!reason && !p.pass)
+		verdict = carry(skb, &p, resolve_uplink, &reason);
+	return done(skb, &p, reason, verdict);
+}
+
+/* What leaves by an uplink without having been translated: the host's own, and what the stack forwards for a container. */
+SEC("tc")
+int to_uplink(struct __sk_buff *skb)
+{
+	int verdict = VERDICT_NEXT;
+	enum drop_reason reason;
+	struct packet p = {};
+	struct scratch *s;
+	struct flow4 *f;
+
+	if (skb->tc_index == MARK_DONE) {
+		skb->tc_index = 0;
+		return verdict;
+	}
+	/* The stack's own frames are whole: what is malformed here came through it, and is its business. */
+	if (packet_parse(skb, ZONE_LOCAL, &p) || p.pass)
+		return verdict;
+	reason = resolve_leaving_source(&p);
+	if (p.pass)
+		return verdict;
+	if (reason)
+		return done(skb, &p, reason, verdict);
+	f = flow_use(skb, &p, false);
+	s = scratch_get();
+	if (!f && s) {
+		s->packet = p;
+		reason = resolve_leaving(skb);
+		if (reason)
+			return done(skb, &p, reason, verdict);
+		f = flow_entered(&p.key);
+	}
+	if (f)
+		verdict = flow_send_leaving(skb, &p, f, &reason);
+	else
+		reason = DROP_FLOW_TABLE;
+	return done(skb, &p, reason, verdict);
+}
+
+/* What comes up from a bridge to the host. */
+SEC("tc")
+int from_bridge(struct __sk_buff *skb)
+{
+	int verdict = VERDICT_NEXT;
+	enum drop_reason reason;
+	struct packet p = {};
+
+	if (skb->tc_index == MARK_LEFT || skb->tc_index == MARK_DONE) {
+		skb->tc_index = 0;
+		return verdict;
+	}
+	if (skb->pkt_type != PACKET_HOST)
+		return verdict;
+	reason = packet_parse(skb, ZONE_LOCAL, &p);
+	if (!reason && !p.pass)
+		verdict = carry(skb, &p, resolve_stranger, &reason);
+	if (verdict == VERDICT_NEXT)
+		skb->tc_index = 0;
+	return done(skb, &p, reason, verdict);
+}
+
+/* What the host's stack sends down a bridge. */
+SEC("tc")
+int to_bridge(struct __sk_buff *skb)
+{
+	int verdict = VERDICT_NEXT;
+	enum drop_reason reason;
+	struct packet p = {};
+
+	if (skb->tc_index == MARK_DONE)
+		return verdict;
+	skb->tc_index = 0;
+	reason = packet_parse(skb, ZONE_LOCAL, &p);
+	if (!reason && !p.pass)
+		verdict = carry(skb, &p, resolve_bridge, &reason);
+	return done(skb, &p, reason, verdict);
+}
+
+/* Never attached: run by the agent to read the clock that the entries' times are in. Out: now, in ticks. */
+SEC("tc")
+int clock(struct __sk_buff *skb)
+{
+	return ticks_now();
+}

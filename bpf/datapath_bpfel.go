@@ -131,7 +131,8 @@ type DatapathFlow4 struct {
 	Seen        uint32
 	Created     uint32
 	PartnerZone DatapathZone
-	Pad         [3]uint8
+	PartnerVerb DatapathVerb
+	Pad         uint16
 	Packets     uint64
 	Bytes       uint64
 }
@@ -216,6 +217,43 @@ type DatapathPublish4Key struct {
 	Pad   uint8
 }
 
+type DatapathScratch struct {
+	_      structs.HostLayout
+	Packet struct {
+		_         structs.HostLayout
+		Key       DatapathFlow4Key
+		Len       uint32
+		L4Off     uint16
+		IpId      uint16
+		Ttl       uint8
+		TcpFlags  uint8
+		Fragment  bool
+		Later     bool
+		IcmpOther bool
+		Options   bool
+		_         [2]byte
+		Pass      DatapathPassReason
+	}
+	Key        DatapathFlow4Key
+	PartnerKey DatapathFlow4Key
+	_          [4]byte
+	Flow       DatapathFlow4
+	Partner    DatapathFlow4
+	Route      struct {
+		_       structs.HostLayout
+		Key     DatapathFlow4Key
+		Dev     uint32
+		Flags   uint32
+		Oif     uint32
+		Nexthop uint32
+		Source  uint32
+		Mtu     uint16
+		Pad     uint16
+	}
+	Syn bool
+	_   [7]byte
+}
+
 type DatapathSock4 struct {
 	_         structs.HostLayout
 	Addr      uint32
@@ -267,6 +305,8 @@ type DatapathVeth struct {
 	_      structs.HostLayout
 	Bridge uint32
 	Id     uint32
+	Slot   uint16
+	Pad    uint16
 }
 
 type DatapathZone uint8
@@ -291,6 +331,7 @@ const (
 	DatapathMapPassStats       = "pass_stats"
 	DatapathMapPathStats       = "path_stats"
 	DatapathMapPublish4        = "publish4"
+	DatapathMapScratch         = "scratch"
 	DatapathMapSocks4          = "socks4"
 	DatapathMapSubnets4        = "subnets4"
 	DatapathMapUplinks4        = "uplinks4"
@@ -376,6 +417,7 @@ type DatapathMapSpecs struct {
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
+	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
 	Socks4        *ebpf.MapSpec `ebpf:"socks4"`
 	Subnets4      *ebpf.MapSpec `ebpf:"subnets4"`
 	Uplinks4      *ebpf.MapSpec `ebpf:"uplinks4"`
@@ -425,6 +467,7 @@ type DatapathMaps struct {
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
+	Scratch       *ebpf.Map `ebpf:"scratch"`
 	Socks4        *ebpf.Map `ebpf:"socks4"`
 	Subnets4      *ebpf.Map `ebpf:"subnets4"`
 	Uplinks4      *ebpf.Map `ebpf:"uplinks4"`
@@ -444,6 +487,7 @@ func (m *DatapathMaps) Close() error {
 		m.PassStats,
 		m.PathStats,
 		m.Publish4,
+		m.Scratch,
 		m.Socks4,
 		m.Subnets4,
 		m.Uplinks4,

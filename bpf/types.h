@@ -46,6 +46,14 @@ enum flow_flag {
 	FLOW_KERNEL = 1 << 5,	/* the kernel's own rules carry this flow; both directions stay with it */
 } BYTE_ENUM;
 
+/*
+ * skb->tc_index between two of our hooks on one packet's way. Others' values are left alone, and ours does not outlive the second hook.
+ */
+enum mark {
+	MARK_LEFT = 0xeb01, /* from_container has left it to the stack */
+	MARK_DONE = 0xeb02, /* translated and counted */
+};
+
 /* Bits of flow4.tcp, kept alike in both entries of a flow. "Reply" is the answering side. */
 enum tcp_seen {
 	TCP_SYN = 1 << 0,
@@ -79,8 +87,8 @@ struct flow4 {
 	enum flow_path path;
 	enum flow_flag flags;
 	enum tcp_seen tcp;
-	__u32 iif;	/* the device that this direction's packets come in by; 0: any */
-	__u32 oif;	/* the device for VERB_PEER, VERB_DEV and VERB_NEIGH */
+	__u32 iif;	/* where this direction's packets come in; a container's must */
+	__u32 oif;	/* where they go, for VERB_PEER, VERB_DEV and VERB_NEIGH */
 	__be32 nexthop; /* for VERB_NEIGH */
 	__u8 dmac[6];	/* for VERB_PEER where FLOW_ROUTED */
 	__u8 smac[6];
@@ -98,7 +106,8 @@ struct flow4 {
 	__u32 seen;	   /* tick of the last packet of either direction */
 	__u32 created;
 	enum zone partner_zone; /* zone of the other direction's key */
-	__u8 pad[3];
+	enum verb partner_verb; /* and what becomes of its packets */
+	__u16 pad;
 	__u64 packets; /* of this direction */
 	__u64 bytes;   /* link-layer header included */
 };
@@ -142,6 +151,8 @@ struct bridge4 {
 struct veth {
 	__u32 bridge; /* ifindex */
 	__u32 id;     /* endpoint id */
+	__u16 slot;   /* in endpoint_stats */
+	__u16 pad;
 };
 
 #define UPLINK_ADDRS 8

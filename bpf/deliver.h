@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* deliver.h: a packet whose flow is known: the checks of every packet, its translation, its counters and its way on. */
+#ifndef EBPFNET_DELIVER_H
+#define EBPFNET_DELIVER_H
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "flow.h"
+#include "nat.h"
+#include "parse.h"
+#include "stats.h"
+#include "types.h"
+#include "valid.h"
+
+/* TCX_NEXT and TC_ACT_UNSPEC: other programs on the hook, and then the stack, go on with the packet. */
+#define VERDICT_NEXT (-1)
+#define VERDICT_DROP 2 /* TCX_DROP and TC_ACT_SHOT */
+
+#define PACKET_HOST 0
+
+/*
+ * In: a packet. Out: the entry that carries it, or NULL where there is none that may: then the packet has to be resolved as a first one.
+ * An entry that was decided under an older configuration, belongs to a closed connection that is being opened again, or whose route has
+ * moved, is removed here. checked is false on hooks that a container's packet reaches only by way of its veth.
+ */
+static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struct packet *p, bool checked)
+{
+	__u32 now = ticks_now();
+	struct config *cfg;
+	struct flow4 *f;
+	bool fresh;
+
+	f = flow_find(&p->key, &fresh);
+	if (!f)
+		return NULL;
+	if (checked && f->src_id && f->iif != skb->ifindex)
+		return NULL;
+	cfg = config_get();
+	if (cfg && f->epoch != cfg->epoch) {
+		if (!flow_valid(&p->key, f)) {
+			flow_delete(&p->key, f);
+			return NULL;
+		}
+		f->epoch = cfg->epoch;
+	}
+	if (p->tcp_flags & (TH_SYN | TH_FIN | TH_RST)) {
+		if (packet_is_syn(p) && flow_is_closed(f)) {
+			flow_delete(&p->key, f);
+			return NULL;
+		}
+		flow_tcp(&p->key, f, p->tcp_flags);
+	}
+	if (fresh) {
+		flow_promote(&p->key, f);
+		f = flow_find(&p->key, &fresh);
+		if (!f)
+			return NULL;
+	}
+	if (f->synced != now && !flow_sync(skb, &p->key, f, now, fresh)) {
+		flow_delete(&p->key, f);
+		return NULL;
+	}
+	return f;
+}
+
+/* Counts a packet that its flow carries. */
+static __always_inline void flow_count(struct __sk_buff *skb, struct flow4 *f)
+{
+	__sync_fetch_and_add(&f->packets, stats_packets(skb));
+	__sync_fetch_and_add(&f->bytes, skb->len);
+	stats_path(skb, f->bridge_slot, f->path);
+	if (f->src_id)
+		stats_sent(skb, f->src_slot);
+	if (f->dst_id)
+		stats_received(skb, f->dst_slot);
+}
+
+/* Writes the link-layer addresses that a container expects from its gateway. */
+static __always_inline bool flow_link_header(struct __sk_buff *skb, const struct flow4 *f)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+
+	if ((void *)(eth + 1) > end)
+		return false;
+	__builtin_memcpy(eth->h_dest, f->dmac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, f->smac, ETH_ALEN);
+	return true;
+}
+
+/*
+ * In: a packet and the entry that carries it. Out: the TC verdict, with the packet translated, counted and on its way; or VERDICT_NEXT with
+ * p->pass set and the packet untouched where the kernel has to answer; or VERDICT_DROP with the reason in *reason.
+ */
+static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, struct flow4 *f, enum drop_reason *reason)
+{
+	bool routed = f->flags & FLOW_ROUTED;
+	struct bpf_redir_neigh neigh = {};
+	__u32 oif = f->oif;
+
+	if (f->flags & FLOW_KERNEL) {
+		p->pass = PASS_RULES;
+		return VERDICT_NEXT;
+	}
+	if (routed && p->ttl <= 1) {
+		p->pass = PASS_TTL;
+		return VERDICT_NEXT;
+	}
+	if (f->mtu && p->len > f->mtu) {
+		p->pass = PASS_MTU;
+		return VERDICT_NEXT;
+	}
+	if (routed || f->addr_diff || f->port_diff) {
+		*reason = nat_rewrite(skb, p, f, routed);
+		if (*reason)
+			return VERDICT_DROP;
+	}
+	flow_count(skb, f);
+
+	switch (f->verb) {
+	case VERB_PEER:
+		if (routed && !flow_link_header(skb, f)) {
+			*reason = DROP_REWRITE;
+			return VERDICT_DROP;
+		}
+		/* A frame for another host's address is what the bridge sees; the container's stack would not take it. */
+		if (skb->pkt_type != PACKET_HOST)
+			bpf_skb_change_type(skb, PACKET_HOST);
+		return bpf_redirect_peer(oif, 0);
+	case VERB_DEV:
+		skb->tc_index = MARK_DONE;
+		return bpf_redirect(oif, 0);
+	case VERB_NEIGH:
+		neigh.nh_family = FAMILY_INET;
+		neigh.ipv4_nh = f->nexthop;
+		skb->tc_index = MARK_DONE;
+		return bpf_redirect_neigh(oif, &neigh, sizeof(neigh), 0);
+	default:
+		skb->tc_index = MARK_LEFT;
+		return VERDICT_NEXT;
+	}
+}
+
+/*
+ * In: a packet that the stack already carries out of its device with a container's source, and its entry. Out: the verdict, with the
+ * packet translated and counted. The stack has routed it: neither TTL nor link layer are touched.
+ */
+static __always_inline int flow_send_leaving(struct __sk_buff *skb, struct packet *p, struct flow4 *f, enum drop_reason *reason)
+{
+	if (f->flags & FLOW_KERNEL)
+		return VERDICT_NEXT;
+	*reason = nat_rewrite(skb, p, f, false);
+	if (*reason)
+		return VERDICT_DROP;
+	flow_count(skb, f);
+	return VERDICT_NEXT;
+}
+
+#endif

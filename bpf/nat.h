@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* nat.h: the tuple that a flow leaves with, and the change of a packet from one to the other. */
+#ifndef EBPFNET_NAT_H
+#define EBPFNET_NAT_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "config.h"
+#include "csum.h"
+#include "flow.h"
+#include "maps.h"
+#include "parse.h"
+#include "publish.h"
+#include "scratch.h"
+#include "types.h"
+
+#define NAT_TRIES 32
+
+/* In: a protocol. Out: whether its packets have a port, or an id, that translation may change. */
+static __always_inline bool nat_has_port(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_ICMP;
+}
+
+/*
+ * In: the tuple with which replies would come back, as partner_key in scratch. Out: whether its local port belongs to somebody already: to
+ * a published port, or to a socket of the host, listening or connected to this very peer.
+ */
+GLOBAL int nat_port_taken(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	struct bpf_sock_tuple tuple = {};
+	struct flow4_key *reply;
+	struct bpf_sock *sk;
+
+	if (!s)
+		return 1;
+	reply = &s->partner_key;
+	if (reply->proto != IPPROTO_TCP && reply->proto != IPPROTO_UDP)
+		return 0;
+	if (publish_find(reply->daddr, reply->dport, reply->proto))
+		return 1;
+	tuple.ipv4.saddr = reply->saddr;
+	tuple.ipv4.daddr = reply->daddr;
+	tuple.ipv4.sport = reply->sport;
+	tuple.ipv4.dport = reply->dport;
+	if (reply->proto == IPPROTO_TCP)
+		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	bpf_sk_release(sk);
+	return 1;
+}
+
+/*
+ * In: a port in network order, and how often it did not do. Out: the next to try: the flow's own, then any in the range, in the machine's
+ * random order.
+ */
+static __always_inline __be16 nat_candidate(__be16 own, __u32 tries)
+{
+	__u32 range = (__u32)nat_port_max - nat_port_min + 1;
+
+	if (!tries)
+		return own;
+	return bpf_htons(nat_port_min + bpf_get_prandom_u32() % range);
+}
+
+/* What became of the attempt to enter a flow. */
+enum nat_result {
+	NAT_OK,
+	NAT_TAKEN, /* the reply's tuple is another flow's */
+	NAT_FULL,  /* the table takes nothing */
+	NAT_LOST,  /* another CPU entered this flow at the same moment */
+};
+
+/*
+ * In: a reservation that could not be made because key stands in the table. Out: true where the entry that stands there is of no use any
+ * more, and is gone now: the connection is closed and a new one begins, or the kernel carried it.
+ */
+static __always_inline bool nat_evict(const struct flow4_key *key, bool syn)
+{
+	struct flow4 *f;
+	bool fresh;
+
+	f = flow_find(key, &fresh);
+	if (!f)
+		return true;
+	if (!(f->flags & FLOW_KERNEL) && !(syn && flow_is_closed(f)))
+		return false;
+	flow_delete(key, f);
+	return true;
+}
+
+/*
+ * In: in scratch a flow's tuple and its own entry, whose source port is the candidate. Out: NAT_OK with both entries in flows4_new. The
+ * reply's entry, which must not have existed, is the reservation; what follows it is rolled back with it.
+ */
+GLOBAL int nat_enter(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	struct flow4 *other;
+	long err;
+
+	if (!s)
+		return NAT_FULL;
+	flow_diffs(&s->key, &s->flow);
+	flow_partner(skb);
+	if (bpf_map_lookup_elem(&flows4, &s->partner_key) && !nat_evict(&s->partner_key, s->syn))
+		return NAT_TAKEN;
+	err = bpf_map_update_elem(&flows4_new, &s->partner_key, &s->partner, BPF_NOEXIST);
+	if (err == -EEXIST) {
+		if (!nat_evict(&s->partner_key, s->syn))
+			return NAT_TAKEN;
+		err = bpf_map_update_elem(&flows4_new, &s->partner_key, &s->partner, BPF_NOEXIST);
+		if (err == -EEXIST)
+			return NAT_TAKEN;
+	}
+	if (err)
+		return NAT_FULL;
+	/* It may have moved from one table to the other between the look and the reservation. */
+	if (bpf_map_lookup_elem(&flows4, &s->partner_key)) {
+		bpf_map_delete_elem(&flows4_new, &s->partner_key);
+		return NAT_TAKEN;
+	}
+	err = bpf_map_update_elem(&flows4_new, &s->key, &s->flow, BPF_NOEXIST);
+	if (err == -EEXIST) {
+		other = bpf_map_lookup_elem(&flows4_new, &s->key);
+		if (other && other->iif == s->flow.iif && other->epoch == s->flow.epoch) {
+			bpf_map_delete_elem(&flows4_new, &s->partner_key);
+			return NAT_LOST;
+		}
+		err = bpf_map_update_elem(&flows4_new, &s->key, &s->flow, BPF_ANY);
+	}
+	if (err) {
+		bpf_map_delete_elem(&flows4_new, &s->partner_key);
+		return NAT_FULL;
+	}
+	return NAT_OK;
+}
+
+/*
+ * In: as nat_enter. Out: 0 with the flow entered, under its own source port where that is free, else under another; or the reason to drop.
+ * Where the source's address stays as it is, only flows compete for the port.
+ */
+GLOBAL int nat_allocate(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	__be16 own;
+
+	if (!s)
+		return DROP_FLOW_TABLE;
+	own = s->flow.sport;
+	for (__u32 i = 0; i < NAT_TRIES; i++) {
+		int result;
+
+		s->flow.sport = nat_candidate(own, i);
+		if (s->flow.sport != own)
+			s->flow.flags |= FLOW_SNAT;
+		if (s->flow.saddr != s->key.saddr) {
+			flow_partner_key(&s->key, &s->flow, &s->partner_key);
+			if (nat_port_taken(skb))
+				continue;
+		}
+		result = nat_enter(skb);
+		if (result == NAT_OK || result == NAT_LOST)
+			return DROP_NONE;
+		if (result == NAT_FULL)
+			return DROP_FLOW_TABLE;
+		if (!nat_has_port(s->key.proto))
+			break;
+	}
+	return DROP_NO_PORT;
+}
+
+/* In: a protocol. Out: where its checksum field stands in its header; 0 where translation leaves the header alone. */
+static __always_inline __u32 nat_check_off(__u8 proto)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		return offsetof(struct tcphdr, check);
+	case IPPROTO_UDP:
+		return offsetof(struct udphdr, check);
+	case IPPROTO_ICMP:
+		return offsetof(struct icmphdr, checksum);
+	default:
+		return 0;
+	}
+}
+
+/*
+ * In: a packet of the flow f, and its tuple in p. Out: the packet with f's tuple, one TTL less where ttl is set, and every checksum right,
+ * or DROP_REWRITE with the packet spoilt. The layer 4 checksum goes through the kernel's helper, which knows whether the sender has left it
+ * to be finished later (CHECKSUM_PARTIAL) or the device has summed the frame (CHECKSUM_COMPLETE); a UDP checksum of 0 stays 0, and one that
+ * becomes 0 is sent as 0xffff (RFC 768). The IP header's own sum changes nothing for either.
+ */
+static __always_inline enum drop_reason nat_rewrite(struct __sk_buff *skb, const struct packet *p, const struct flow4 *f, bool ttl)
+{
+	__u32 check = nat_check_off(p->key.proto), l4 = p->l4_off & 0x7f;
+	__u64 mangled = p->key.proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	void *data, *end;
+	struct iphdr *ip;
+	__u32 diff;
+
+	if (check && !p->later) {
+		if (f->addr_diff && p->key.proto != IPPROTO_ICMP &&
+		    bpf_l4_csum_replace(skb, l4 + check, 0, f->addr_diff, BPF_F_PSEUDO_HDR | mangled))
+			return DROP_REWRITE;
+		if (f->port_diff && bpf_l4_csum_replace(skb, l4 + check, 0, f->port_diff, mangled))
+			return DROP_REWRITE;
+	}
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	ip = data + IP_OFF;
+	if ((void *)(ip + 1) > end)
+		return DROP_REWRITE;
+	ip->saddr = f->saddr;
+	ip->daddr = f->daddr;
+	diff = f->addr_diff;
+	if (ttl) {
+		/* The TTL is the upper byte of its word: one less is the complement of 0x0100 more. */
+		ip->ttl--;
+		diff += bpf_htons(0xfeff);
+		if (diff < bpf_htons(0xfeff))
+			diff++;
+	}
+	if (diff)
+		ip->check = csum_apply(ip->check, diff);
+	if (f->port_diff && !p->later) {
+		void *ports = data + l4;
+
+		if (p->key.proto == IPPROTO_ICMP) {
+			__be16 *id = ports + offsetof(struct icmphdr, id);
+
+			if ((void *)(id + 1) > end)
+				return DROP_REWRITE;
+			*id = f->sport ? f->sport : f->dport;
+		} else {
+			__be16 *port = ports;
+
+			if ((void *)(port + 2) > end)
+				return DROP_REWRITE;
+			port[0] = f->sport;
+			port[1] = f->dport;
+		}
+	}
+	return DROP_NONE;
+}
+
+#endif

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* parse.h: from a frame to the facts that every later step needs, with every bound checked once. */
+#ifndef EBPFNET_PARSE_H
+#define EBPFNET_PARSE_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "icmphdr.h"
+#include "types.h"
+
+#define IP_MORE_FRAGMENTS 0x2000
+#define IP_DONT_FRAGMENT 0x4000
+#define IP_OFFSET_MASK 0x1fff
+
+/* The IPv4 header follows the Ethernet header on every device that a program is attached to. */
+#define IP_OFF ETH_HLEN
+
+/* Ethernet, IPv4 without options and TCP without options: what lies in the linear part of nearly every packet. */
+#define COMMON_HEADERS (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr))
+
+/* The second byte of TCP's flags word. */
+enum tcp_flag_bit {
+	TH_FIN = 0x01,
+	TH_SYN = 0x02,
+	TH_RST = 0x04,
+	TH_ACK = 0x10,
+};
+
+/* What is known of a packet. Filled by packet_parse, then only read, but for pass. */
+struct packet {
+	struct flow4_key key;
+	__u32 len;	/* of the largest IP packet that it becomes on a wire, in bytes */
+	__u16 l4_off;	/* from the start of the frame */
+	__be16 ip_id;
+	__u8 ttl;
+	__u8 tcp_flags; /* enum tcp_flag_bit */
+	bool fragment;	/* first or later piece of a datagram */
+	bool later;	/* a piece without the layer 4 header: key has no ports */
+	bool icmp_other; /* an ICMP message that belongs to no flow of its own */
+	bool options;	/* the IP header has options */
+	enum pass_reason pass; /* set where the packet is to be left to the stack */
+};
+
+/* In: 32 bits in network order and a prefix length that is constant. Out: whether the address lies in the prefix. */
+#define ADDR_IN(addr, a, b, c, d, bits) \
+	(((addr)&bpf_htonl(0xffffffffU << (32 - (bits)))) == bpf_htonl((a) << 24 | (b) << 16 | (c) << 8 | (d)))
+
+static __always_inline bool addr_is_loopback(__be32 addr)
+{
+	return ADDR_IN(addr, 127, 0, 0, 0, 8);
+}
+
+/* Multicast (RFC 5771), reserved and limited broadcast: all that starts at 224.0.0.0. */
+static __always_inline bool addr_is_multicast(__be32 addr)
+{
+	return ADDR_IN(addr, 224, 0, 0, 0, 3);
+}
+
+/* Makes the first len bytes of the frame directly readable. Out: false where the frame is shorter. */
+static __always_inline bool packet_pull(struct __sk_buff *skb, __u32 len)
+{
+	return skb->len >= len && !bpf_skb_pull_data(skb, len);
+}
+
+/*
+ * In: the pair of ports, or what stands for them. ICMP queries are 8, 13, 15 and 17 and their replies 0, 14, 16 and 18 (RFC 792, RFC 950):
+ * a query's id is its source port, a reply's its destination port.
+ */
+static __always_inline void packet_icmp(struct packet *p, const struct icmphdr *icmp)
+{
+	switch (icmp->type) {
+	case ICMP_ECHO:
+	case ICMP_TIMESTAMP:
+	case ICMP_INFORMATION:
+	case ICMP_ADDRESS_MASK:
+		p->key.sport = icmp->id;
+		break;
+	case ICMP_ECHO_REPLY:
+	case ICMP_TIMESTAMP_REPLY:
+	case ICMP_INFORMATION_REPLY:
+	case ICMP_ADDRESS_MASK_REPLY:
+		p->key.dport = icmp->id;
+		break;
+	default:
+		p->icmp_other = true;
+	}
+}
+
+/*
+ * In: where the layer 4 header begins (l4), the end of what may be read, and the bytes that the IP header says belong to it (l4_len). Out:
+ * ports and flags in p, and the length of the layer 4 header in hlen.
+ */
+static __always_inline enum drop_reason packet_l4(struct packet *p, void *l4, void *end, __u32 l4_len, __u32 *hlen)
+{
+	*hlen = 0;
+	switch (p->key.proto) {
+	case IPPROTO_TCP: {
+		struct tcphdr *tcp = l4;
+
+		if (l4_len < sizeof(*tcp) || (void *)(tcp + 1) > end)
+			return DROP_TRUNCATED;
+		if (tcp->doff < 5 || tcp->doff * 4U > l4_len)
+			return DROP_L4_HEADER;
+		*hlen = tcp->doff * 4;
+		p->key.sport = tcp->source;
+		p->key.dport = tcp->dest;
+		p->tcp_flags = ((__u8 *)tcp)[13];
+		return DROP_NONE;
+	}
+	case IPPROTO_UDP: {
+		struct udphdr *udp = l4;
+		__u32 len;
+
+		if (l4_len < sizeof(*udp) || (void *)(udp + 1) > end)
+			return DROP_TRUNCATED;
+		len = bpf_ntohs(udp->len);
+		if (len < sizeof(*udp) || (len > l4_len && !p->fragment))
+			return DROP_L4_HEADER;
+		*hlen = sizeof(*udp);
+		p->key.sport = udp->source;
+		p->key.dport = udp->dest;
+		return DROP_NONE;
+	}
+	case IPPROTO_ICMP: {
+		struct icmphdr *icmp = l4;
+
+		if (l4_len < sizeof(*icmp) || (void *)(icmp + 1) > end)
+			return DROP_TRUNCATED;
+		packet_icmp(p, icmp);
+		return DROP_NONE;
+	}
+	default:
+		return DROP_NONE;
+	}
+}
+
+/*
+ * In: a frame, and the zone in which its tuple is seen. Out: p filled, or p->pass set for what is not plain IPv4, or the reason why the
+ * frame is malformed. Ethernet padding behind the datagram is not looked at.
+ */
+static __always_inline enum drop_reason packet_parse(struct __sk_buff *skb, enum zone zone, struct packet *p)
+{
+	enum drop_reason reason;
+	__u32 ihl, tot_len, need, hlen;
+	void *data, *end;
+	struct iphdr *ip;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present) {
+		p->pass = PASS_NOT_IPV4;
+		return DROP_NONE;
+	}
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	if (data + COMMON_HEADERS > end) {
+		packet_pull(skb, skb->len < COMMON_HEADERS ? skb->len : COMMON_HEADERS);
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+	}
+	ip = data + IP_OFF;
+	if ((void *)(ip + 1) > end)
+		return DROP_TRUNCATED;
+	ihl = ip->ihl * 4;
+	tot_len = bpf_ntohs(ip->tot_len);
+	/* A packet of more than 64 KiB that offload holds together says 0 (include/net/ip.h, iph_totlen). */
+	if (!tot_len && skb->gso_size)
+		tot_len = skb->len - IP_OFF;
+	if (ip->version != 4 || ihl < sizeof(*ip) || tot_len < ihl)
+		return DROP_IP_HEADER;
+	if (tot_len > skb->len - IP_OFF)
+		return DROP_TRUNCATED;
+
+	p->key.saddr = ip->saddr;
+	p->key.daddr = ip->daddr;
+	p->key.proto = ip->protocol;
+	p->key.zone = zone;
+	p->l4_off = IP_OFF + ihl;
+	p->ip_id = ip->id;
+	p->ttl = ip->ttl;
+	p->options = ihl > sizeof(*ip);
+	p->fragment = ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET_MASK);
+	p->later = ip->frag_off & bpf_htons(IP_OFFSET_MASK);
+	p->len = tot_len;
+	if (p->later)
+		return DROP_NONE;
+
+	if (p->options) {
+		need = p->l4_off + sizeof(struct tcphdr);
+		packet_pull(skb, skb->len < need ? skb->len : need);
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+	}
+	reason = packet_l4(p, data + (p->l4_off & 0x7f), end, tot_len - ihl, &hlen);
+	if (!reason && skb->gso_size)
+		p->len = ihl + hlen + skb->gso_size;
+	return reason;
+}
+
+/* Out: whether the packet starts or repeats the opening of a TCP connection. */
+static __always_inline bool packet_is_syn(const struct packet *p)
+{
+	return p->key.proto == IPPROTO_TCP && (p->tcp_flags & (TH_SYN | TH_ACK | TH_RST)) == TH_SYN;
+}
+
+/* Out: whether the packet belongs to a TCP connection that must have begun before it. */
+static __always_inline bool packet_is_midstream(const struct packet *p)
+{
+	return p->key.proto == IPPROTO_TCP && !packet_is_syn(p);
+}
+
+/*
+ * In: a packet with IP options. Out: whether one of them asks for source routing (RFC 791, section 3.1), which nobody may ask of us, or
+ * has no sane length.
+ */
+static __noinline bool packet_source_routed(struct __sk_buff *skb)
+{
+	__u8 options[40] = {};
+	__u8 ihl = 0;
+	__u32 len, at = 0;
+
+	if (bpf_skb_load_bytes(skb, IP_OFF, &ihl, 1))
+		return true;
+	len = (ihl & 0xf) * 4 - sizeof(struct iphdr);
+	if (len < 4 || len > sizeof(options))
+		return false;
+	if (bpf_skb_load_bytes(skb, IP_OFF + sizeof(struct iphdr), options, len))
+		return true;
+	for (int i = 0; i < (int)sizeof(options); i++) {
+		__u8 type, size;
+
+		if (at >= len || at >= sizeof(options) - 1)
+			return false;
+		type = options[at];
+		size = options[at + 1];
+		if (type == IPOPT_END)
+			return false;
+		if (type == IPOPT_LSRR || type == IPOPT_SSRR)
+			return true;
+		if (type == IPOPT_NOOP)
+			size = 1;
+		else if (size < 2)
+			return true;
+		at += size;
+	}
+	return false;
+}
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * scratch.h: what the functions of a flow's first packet hand to each other. It would not fit on the stack, and a function that takes
+ * nothing but the packet is verified once, not once for each place that calls it.
+ */
+#ifndef EBPFNET_SCRATCH_H
+#define EBPFNET_SCRATCH_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "parse.h"
+#include "types.h"
+
+/* A function that the verifier looks at by itself. It is given the packet, and finds the rest in scratch. */
+#define GLOBAL __attribute__((noinline))
+
+/* A question to the kernel's routing tables, and the answer. */
+struct route {
+	struct flow4_key key; /* the packet's tuple */
+	__u32 dev;	      /* it comes in by this device, or, with BPF_FIB_LOOKUP_OUTPUT in flags, leaves by it */
+	__u32 flags;
+	__u32 oif;
+	__be32 nexthop; /* the gateway, or the destination where it is on the link */
+	__be32 source;	/* the address that the host would send from; 0: not known */
+	__u16 mtu;	/* 0: not known */
+	__u16 pad;
+};
+
+struct scratch {
+	struct packet packet;
+	struct flow4_key key; /* the tuple of the flow that is being made */
+	struct flow4_key partner_key;
+	struct flow4 flow;
+	struct flow4 partner;
+	struct route route;
+	bool syn; /* the packet opens a TCP connection */
+};
+
+/* One for each CPU. A program uses it within one look at a packet, and nothing can interrupt that on the same CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct scratch);
+	__uint(max_entries, 1);
+} scratch SEC(".maps");
+
+static __always_inline struct scratch *scratch_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+#endif

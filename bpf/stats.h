@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* stats.h: per-CPU counters. They are read at scrape; nothing is sent anywhere while packets pass. */
+#ifndef EBPFNET_STATS_H
+#define EBPFNET_STATS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "maps.h"
+#include "types.h"
+
+/* Out: how many packets the frame becomes on a wire. */
+static __always_inline __u32 stats_packets(const struct __sk_buff *skb)
+{
+	return skb->gso_segs ? skb->gso_segs : 1;
+}
+
+static __always_inline void stats_add(struct counter *c, const struct __sk_buff *skb)
+{
+	c->packets += stats_packets(skb);
+	c->bytes += skb->len;
+}
+
+/* Counts a packet that is dropped. */
+static __always_inline void stats_drop(const struct __sk_buff *skb, enum drop_reason reason)
+{
+	struct counter *c = bpf_map_lookup_elem(&drop_stats, &reason);
+
+	if (c)
+		stats_add(c, skb);
+}
+
+/* Counts a packet that is left to the host's stack. */
+static __always_inline void stats_pass(const struct __sk_buff *skb, enum pass_reason reason)
+{
+	struct counter *c = bpf_map_lookup_elem(&pass_stats, &reason);
+
+	if (c)
+		stats_add(c, skb);
+}
+
+/* Counts a packet that is delivered, under its bridge and path. */
+static __always_inline void stats_path(const struct __sk_buff *skb, __u16 bridge_slot, enum flow_path path)
+{
+	__u32 at = bridge_slot * PATH_MAX + path;
+	struct counter *c = bpf_map_lookup_elem(&path_stats, &at);
+
+	if (c)
+		stats_add(c, skb);
+}
+
+/* Counts a packet that the endpoint in a slot sent. */
+static __always_inline void stats_sent(const struct __sk_buff *skb, __u32 slot)
+{
+	struct endpoint_counters *c = bpf_map_lookup_elem(&endpoint_stats, &slot);
+
+	if (c)
+		stats_add(&c->tx, skb);
+}
+
+/* Counts a packet that the endpoint in a slot receives. */
+static __always_inline void stats_received(const struct __sk_buff *skb, __u32 slot)
+{
+	struct endpoint_counters *c = bpf_map_lookup_elem(&endpoint_stats, &slot);
+
+	if (c)
+		stats_add(&c->rx, skb);
+}
+
+/* Counts a packet that the endpoint in a slot sent and that is dropped. */
+static __always_inline void stats_sent_dropped(const struct __sk_buff *skb, __u32 slot)
+{
+	struct endpoint_counters *c = bpf_map_lookup_elem(&endpoint_stats, &slot);
+
+	if (c)
+		c->tx_dropped += stats_packets(skb);
+}
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * valid.h: whether a flow that was decided under an older configuration would be decided in the same way today. It is asked once for each
+ * entry after a change, and reads what the first decision read.
+ */
+#ifndef EBPFNET_VALID_H
+#define EBPFNET_VALID_H
+
+#include "flow.h"
+#include "maps.h"
+#include "policy.h"
+#include "publish.h"
+#include "types.h"
+
+/* Out: the endpoint that has the address, if it is still the one with this id. */
+static __always_inline struct endpoint4 *valid_endpoint(__be32 addr, __u32 id)
+{
+	struct addr4 key = {.addr = addr};
+	struct endpoint4 *ep = bpf_map_lookup_elem(&endpoints4, &key);
+
+	return ep && ep->id == id ? ep : NULL;
+}
+
+/* Out: whether the address that hides the originator is still the host's. key is that of the originator's direction. */
+static __always_inline bool valid_source(__be32 before, __be32 after)
+{
+	struct addr4 key = {.addr = after};
+
+	return before == after || bpf_map_lookup_elem(&host_addrs4, &key);
+}
+
+/* Out: whether dialling addr:port still leads to the container's port. */
+static __always_inline bool valid_publish(__be32 addr, __be16 port, __u8 proto, __be32 backend, __be16 backend_port)
+{
+	struct publish4 *pub = publish_find(addr, port, proto);
+
+	return pub && pub->addr == backend && pub->port == backend_port;
+}
+
+/* In: an entry of either direction, and its key. */
+static __noinline bool flow_valid(const struct flow4_key *key, const struct flow4 *f)
+{
+	bool reply = f->flags & FLOW_REPLY;
+	/* The originator's and the target's own addresses, and what the one shows and the other is dialled by. */
+	__be32 from = reply ? f->daddr : key->saddr, shown = reply ? key->daddr : f->saddr;
+	__be32 to = reply ? key->saddr : f->daddr, dialled = reply ? f->saddr : key->daddr;
+	__be16 to_port = reply ? key->sport : f->dport, dialled_port = reply ? f->sport : key->dport;
+	__u32 from_id = reply ? f->dst_id : f->src_id, to_id = reply ? f->src_id : f->dst_id;
+	struct bridge4 *from_bridge = NULL, *to_bridge = NULL;
+	struct endpoint4 *from_ep = NULL, *to_ep = NULL;
+
+	if (f->flags & FLOW_KERNEL)
+		return false;
+	if (from_id) {
+		from_ep = valid_endpoint(from, from_id);
+		if (!from_ep)
+			return false;
+		from_bridge = bpf_map_lookup_elem(&bridges4, &from_ep->bridge);
+		if (!from_bridge)
+			return false;
+	}
+	if (to_id) {
+		to_ep = valid_endpoint(to, to_id);
+		if (!to_ep)
+			return false;
+		to_bridge = bpf_map_lookup_elem(&bridges4, &to_ep->bridge);
+		if (!to_bridge)
+			return false;
+	}
+	if ((f->flags & FLOW_SNAT) && !valid_source(from, shown))
+		return false;
+	if (f->flags & FLOW_DNAT) {
+		if (!valid_publish(dialled, dialled_port, key->proto, to, to_port))
+			return false;
+		if (from_bridge && to_bridge)
+			return !policy_published(from_bridge, from_ep->bridge, to_bridge, to_ep->bridge);
+		return !to_bridge || !policy_in(to_bridge);
+	}
+	switch (f->path) {
+	case PATH_LOCAL:
+		return from_bridge && to_bridge && !policy_local(from_bridge, from_ep->bridge, to_bridge, to_ep->bridge);
+	case PATH_OUT:
+		if (!from_bridge)
+			return true;
+		return !policy_out(from_bridge) && !!(from_bridge->flags & BRIDGE_MASQUERADE) == (shown != from);
+	case PATH_HOST:
+		if (!from_bridge)
+			return true;
+		return !policy_host(from_bridge, dialled) && !publish_find(dialled, dialled_port, key->proto);
+	default:
+		return true;
+	}
+}
+
+#endif
