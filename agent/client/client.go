@@ -1,0 +1,132 @@
+// Package client talks to an agent over its unix socket.
+//
+// The invariant: it says what the agent said. It imports the shapes of agent/api and nothing else of this project.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+
+	"github.com/ebpfnet/ebpfnet/agent/api"
+)
+
+// ErrNoAgent says that nobody listens on the socket.
+var ErrNoAgent = errors.New("no agent runs")
+
+// ErrForbidden says that the socket is another user's.
+var ErrForbidden = errors.New("the agent's socket is for root")
+
+// RequestError is the agent's own refusal. Usage says that the request was malformed.
+type RequestError struct {
+	Message string
+	Usage   bool
+}
+
+func (e *RequestError) Error() string { return e.Message }
+
+// Client asks the agent behind one socket.
+type Client struct{ http http.Client }
+
+// New makes a client; it connects with each request.
+func New(socket string) *Client {
+	return &Client{http: http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Status asks for the agent's status.
+func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
+	return s, c.do(ctx, http.MethodGet, "status", nil, nil, &s)
+}
+
+// Attach asks for bridges to be attached and waits until they are.
+func (c *Client) Attach(ctx context.Context, r api.AttachRequest) (s api.Started, err error) {
+	return s, c.do(ctx, http.MethodPost, "attach", nil, r, &s)
+}
+
+// Detach asks for bridges to be detached and waits until they are.
+func (c *Client) Detach(ctx context.Context, r api.DetachRequest) error {
+	return c.do(ctx, http.MethodPost, "detach", nil, r, nil)
+}
+
+// Publish asks for a port to be published and gives the port as it is in force.
+func (c *Client) Publish(ctx context.Context, r api.PublishRequest) (p api.Port, err error) {
+	return p, c.do(ctx, http.MethodPost, "publish", nil, r, &p)
+}
+
+// Unpublish takes back what Publish did.
+func (c *Client) Unpublish(ctx context.Context, r api.UnpublishRequest) error {
+	return c.do(ctx, http.MethodPost, "unpublish", nil, r, nil)
+}
+
+// Endpoints lists the endpoints of the attached bridges.
+func (c *Client) Endpoints(ctx context.Context) (l []api.Endpoint, err error) {
+	return l, c.do(ctx, http.MethodGet, "endpoints", nil, nil, &l)
+}
+
+// Endpoint gives the endpoint that a name, an id's beginning or an address stands for.
+func (c *Client) Endpoint(ctx context.Context, name string) (e api.Endpoint, err error) {
+	return e, c.do(ctx, http.MethodGet, "endpoint", url.Values{"name": {name}}, nil, &e)
+}
+
+// Ports lists the published ports, Docker's and the user's.
+func (c *Client) Ports(ctx context.Context) (l []api.Port, err error) {
+	return l, c.do(ctx, http.MethodGet, "ports", nil, nil, &l)
+}
+
+// Flows lists the flows, of one container or protocol where they are not empty.
+func (c *Client) Flows(ctx context.Context, container, proto string) (l []api.Flow, err error) {
+	return l, c.do(ctx, http.MethodGet, "flows", url.Values{"container": {container}, "proto": {proto}}, nil, &l)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+	}
+	u := url.URL{Scheme: "http", Host: "agent", Path: "/v1/" + path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), &body)
+	if err != nil {
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return ErrNoAgent
+	case errors.Is(err, fs.ErrPermission):
+		return ErrForbidden
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.New("the agent does not answer: see its log")
+	case err != nil:
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		var e api.Error
+		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
+			return fmt.Errorf("ask agent: it answered %s", resp.Status)
+		}
+		return &RequestError{Message: e.Message, Usage: e.Usage}
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return nil
+}
