@@ -1,0 +1,56 @@
+package metrics
+
+import "github.com/ebpfnet/ebpfnet/bpf"
+
+// Counters are the datapath's counters, each summed over the CPUs. *maps.Maps has them.
+type Counters interface {
+	PathStats(slot uint16) ([]bpf.Counter, error) // of one bridge, indexed by bpf.FlowPath
+	EndpointStats(slot uint16) (bpf.EndpointCounters, error)
+	DropStats() ([]bpf.Counter, error) // indexed by bpf.DropReason
+	PassStats() ([]bpf.Counter, error) // indexed by bpf.PassReason
+}
+
+// Source is who knows what stands behind the slots: the agent.
+type Source interface {
+	// MetricsView is called once a scrape, from any goroutine; what it returns is not changed afterwards.
+	MetricsView() View
+}
+
+// View is the agent's part of a scrape.
+type View struct {
+	Counters        Counters // nil while the datapath is not loaded
+	Bridges         []Bridge
+	Endpoints       []Endpoint
+	Ports           int // published ports that lead somewhere; a range counts as its ports
+	Flows           []FlowCount
+	Maps            []MapFill
+	DockerConnected bool
+}
+
+// Bridge is an attached bridge.
+type Bridge struct {
+	Name string
+	Mode string
+	Slot uint16 // in path_stats
+}
+
+// Endpoint is a container on an attached bridge.
+type Endpoint struct {
+	Container string // its name, or the endpoint's where no runtime named it
+	Bridge    string
+	Slot      uint16 // in endpoint_stats
+}
+
+// FlowCount is a number of flows (not of entries: a flow has two), as the agent's sweep over the flow tables counted them.
+type FlowCount struct {
+	Proto string
+	State string
+	Count int
+}
+
+// MapFill is how full a map is.
+type MapFill struct {
+	Name     string
+	Entries  int
+	Capacity int
+}
