@@ -8,6 +8,8 @@
 #include "config.h"
 #include "deliver.h"
 #include "forward.h"
+#include "frag.h"
+#include "icmp.h"
 #include "maps.h"
 #include "parse.h"
 #include "stats.h"
@@ -49,15 +51,66 @@ static __always_inline int done_container(struct __sk_buff *skb, const struct pa
 /* What the first packet of a flow is put to on a hook: one of the functions of forward.h. */
 typedef int (*resolver)(struct __sk_buff *skb);
 
+/* In: the first piece of a datagram, and its flow's entry. Leaves the ports for the other pieces. */
+static __always_inline enum drop_reason remember_pieces(struct packet *p, const struct flow4 *f)
+{
+	struct scratch *s = scratch_get();
+	enum drop_reason reason;
+
+	if (!s)
+		return DROP_FRAGMENT;
+	s->packet = *p;
+	s->flow = *f;
+	reason = frag_enter();
+	p->new_id = s->packet.new_id;
+	return reason;
+}
+
+/*
+ * In: an ICMP message that is no query. Out: the verdict where it is an error about a flow of ours; VERDICT_NEXT with p->pass set where it
+ * is not.
+ */
+static __always_inline int carry_error(struct __sk_buff *skb, struct packet *p, enum drop_reason *reason)
+{
+	struct scratch *s = scratch_get();
+	struct flow4 *f;
+
+	if (!s)
+		return VERDICT_NEXT;
+	s->packet = *p;
+	*reason = icmp_translate(skb);
+	p->pass = s->packet.pass;
+	/* The stack's own error, about a packet that was handed to it, is on its way already. */
+	if (*reason || p->pass || !p->dev)
+		return VERDICT_NEXT;
+	f = flow_entered(&s->key);
+	if (!f) {
+		*reason = DROP_FLOW_TABLE;
+		return VERDICT_DROP;
+	}
+	return flow_send_error(skb, f, reason);
+}
+
 /*
  * In: a parsed packet. Out: the verdict, the reason where it is a drop, p->pass where the stack is to go on with the packet. What its flow's
  * entry says is done; without one the resolver makes it first.
  */
 static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolver resolve, enum drop_reason *reason)
 {
-	struct flow4 *f = flow_use(skb, p, true);
+	struct flow4 *f = NULL;
 	struct scratch *s;
 
+	if (p->icmp_other && !p->fragment) {
+		int verdict = carry_error(skb, p, reason);
+
+		if (*reason || !p->pass)
+			return verdict;
+		p->pass = PASS_NONE;
+	}
+	if (p->lost)
+		frag_find(p);
+	if (!p->lost && !p->icmp_other)
+		f = flow_use(skb, p, true);
 	if (!f) {
 		s = scratch_get();
 		if (!s) {
@@ -74,6 +127,11 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 			*reason = DROP_FLOW_TABLE;
 			return VERDICT_DROP;
 		}
+	}
+	if (p->fragment && !p->later) {
+		*reason = remember_pieces(p, f);
+		if (*reason)
+			return VERDICT_DROP;
 	}
 	return flow_send(skb, p, f, reason);
 }
@@ -145,6 +203,14 @@ int to_uplink(struct __sk_buff *skb)
 	/* The stack's own frames are whole: what is malformed here came through it, and is its business. */
 	if (packet_parse(skb, ZONE_LOCAL, &p) || p.pass)
 		return verdict;
+	p.dev = 0;
+	if (p.icmp_other && !p.fragment) {
+		carry_error(skb, &p, &reason);
+		if (!reason && !p.pass)
+			return verdict;
+	}
+	if (p.lost)
+		frag_find(&p);
 	reason = resolve_leaving_source(&p);
 	if (p.pass)
 		return verdict;
@@ -159,9 +225,11 @@ int to_uplink(struct __sk_buff *skb)
 			return done(skb, &p, reason, verdict);
 		f = flow_entered(&p.key);
 	}
-	if (f)
+	if (f && p.fragment && !p.later)
+		reason = remember_pieces(&p, f);
+	if (f && !reason)
 		verdict = flow_send_leaving(skb, &p, f, &reason);
-	else
+	else if (!f)
 		reason = DROP_FLOW_TABLE;
 	return done(skb, &p, reason, verdict);
 }
@@ -200,6 +268,7 @@ int to_bridge(struct __sk_buff *skb)
 		return verdict;
 	skb->tc_index = 0;
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
+	p.dev = 0;
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_bridge, &reason);
 	return done(skb, &p, reason, verdict);

@@ -170,6 +170,24 @@ const (
 	DatapathFlowPathPATH_MAX     DatapathFlowPath = 5
 )
 
+type DatapathFrag4 struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	IpId  uint16
+	Pad   uint16
+	Seen  uint32
+}
+
+type DatapathFrag4Key struct {
+	_     structs.HostLayout
+	Saddr uint32
+	Daddr uint32
+	IpId  uint16
+	Proto uint8
+	Zone  DatapathZone
+}
+
 type DatapathHostAddr4 struct {
 	_       structs.HostLayout
 	Ifindex uint32
@@ -223,15 +241,19 @@ type DatapathScratch struct {
 		_         structs.HostLayout
 		Key       DatapathFlow4Key
 		Len       uint32
+		Dev       uint32
 		L4Off     uint16
+		TotLen    uint16
 		IpId      uint16
+		NewId     uint16
 		Ttl       uint8
 		TcpFlags  uint8
 		Fragment  bool
 		Later     bool
+		Lost      bool
 		IcmpOther bool
 		Options   bool
-		_         [2]byte
+		_         [1]byte
 		Pass      DatapathPassReason
 	}
 	Key        DatapathFlow4Key
@@ -327,6 +349,7 @@ const (
 	DatapathMapEndpoints4      = "endpoints4"
 	DatapathMapFlows4          = "flows4"
 	DatapathMapFlows4New       = "flows4_new"
+	DatapathMapFrags4          = "frags4"
 	DatapathMapHostAddrs4      = "host_addrs4"
 	DatapathMapPassStats       = "pass_stats"
 	DatapathMapPathStats       = "path_stats"
@@ -413,6 +436,7 @@ type DatapathMapSpecs struct {
 	Endpoints4    *ebpf.MapSpec `ebpf:"endpoints4"`
 	Flows4        *ebpf.MapSpec `ebpf:"flows4"`
 	Flows4New     *ebpf.MapSpec `ebpf:"flows4_new"`
+	Frags4        *ebpf.MapSpec `ebpf:"frags4"`
 	HostAddrs4    *ebpf.MapSpec `ebpf:"host_addrs4"`
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
@@ -463,6 +487,7 @@ type DatapathMaps struct {
 	Endpoints4    *ebpf.Map `ebpf:"endpoints4"`
 	Flows4        *ebpf.Map `ebpf:"flows4"`
 	Flows4New     *ebpf.Map `ebpf:"flows4_new"`
+	Frags4        *ebpf.Map `ebpf:"frags4"`
 	HostAddrs4    *ebpf.Map `ebpf:"host_addrs4"`
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
@@ -483,6 +508,7 @@ func (m *DatapathMaps) Close() error {
 		m.Endpoints4,
 		m.Flows4,
 		m.Flows4New,
+		m.Frags4,
 		m.HostAddrs4,
 		m.PassStats,
 		m.PathStats,

@@ -65,16 +65,22 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struc
 	return f;
 }
 
-/* Counts a packet that its flow carries. */
-static __always_inline void flow_count(struct __sk_buff *skb, struct flow4 *f)
+/* Counts a packet under its flow's bridge, path and endpoints. */
+static __always_inline void flow_count_path(struct __sk_buff *skb, const struct flow4 *f)
 {
-	__sync_fetch_and_add(&f->packets, stats_packets(skb));
-	__sync_fetch_and_add(&f->bytes, skb->len);
 	stats_path(skb, f->bridge_slot, f->path);
 	if (f->src_id)
 		stats_sent(skb, f->src_slot);
 	if (f->dst_id)
 		stats_received(skb, f->dst_slot);
+}
+
+/* Counts a packet that its flow carries. */
+static __always_inline void flow_count(struct __sk_buff *skb, struct flow4 *f)
+{
+	__sync_fetch_and_add(&f->packets, stats_packets(skb));
+	__sync_fetch_and_add(&f->bytes, skb->len);
+	flow_count_path(skb, f);
 }
 
 /* Writes the link-layer addresses that a container expects from its gateway. */
@@ -91,37 +97,16 @@ static __always_inline bool flow_link_header(struct __sk_buff *skb, const struct
 }
 
 /*
- * In: a packet and the entry that carries it. Out: the TC verdict, with the packet translated, counted and on its way; or VERDICT_NEXT with
- * p->pass set and the packet untouched where the kernel has to answer; or VERDICT_DROP with the reason in *reason.
+ * In: a translated packet and its entry. Out: the TC verdict that sends it on its way, or VERDICT_DROP with the reason in *reason.
  */
-static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, struct flow4 *f, enum drop_reason *reason)
+static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow4 *f, enum drop_reason *reason)
 {
-	bool routed = f->flags & FLOW_ROUTED;
 	struct bpf_redir_neigh neigh = {};
 	__u32 oif = f->oif;
 
-	if (f->flags & FLOW_KERNEL) {
-		p->pass = PASS_RULES;
-		return VERDICT_NEXT;
-	}
-	if (routed && p->ttl <= 1) {
-		p->pass = PASS_TTL;
-		return VERDICT_NEXT;
-	}
-	if (f->mtu && p->len > f->mtu) {
-		p->pass = PASS_MTU;
-		return VERDICT_NEXT;
-	}
-	if (routed || f->addr_diff || f->port_diff) {
-		*reason = nat_rewrite(skb, p, f, routed);
-		if (*reason)
-			return VERDICT_DROP;
-	}
-	flow_count(skb, f);
-
 	switch (f->verb) {
 	case VERB_PEER:
-		if (routed && !flow_link_header(skb, f)) {
+		if ((f->flags & FLOW_ROUTED) && !flow_link_header(skb, f)) {
 			*reason = DROP_REWRITE;
 			return VERDICT_DROP;
 		}
@@ -141,6 +126,51 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 		skb->tc_index = MARK_LEFT;
 		return VERDICT_NEXT;
 	}
+}
+
+/*
+ * In: a packet that the kernel has to answer or to cut, and why. Out: VERDICT_NEXT. Where only its destination is translated it goes to the
+ * stack as the container would see it, so that the stack neither takes it for its own nor for a lie.
+ */
+static __always_inline int flow_leave(struct __sk_buff *skb, struct packet *p, const struct flow4 *f, enum pass_reason why,
+				      enum drop_reason *reason)
+{
+	p->pass = why;
+	if (f->daddr != p->key.daddr && f->saddr == p->key.saddr)
+		*reason = nat_rewrite(skb, p, f, false);
+	return VERDICT_NEXT;
+}
+
+/*
+ * In: a packet and the entry that carries it. Out: the TC verdict, with the packet translated, counted and on its way; or VERDICT_NEXT with
+ * p->pass set where the kernel has to answer; or VERDICT_DROP with the reason in *reason.
+ */
+static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, struct flow4 *f, enum drop_reason *reason)
+{
+	bool routed = f->flags & FLOW_ROUTED;
+
+	if (f->flags & FLOW_KERNEL) {
+		p->pass = PASS_RULES;
+		return VERDICT_NEXT;
+	}
+	if (routed && p->ttl <= 1)
+		return flow_leave(skb, p, f, PASS_TTL, reason);
+	if (f->mtu && p->len > f->mtu)
+		return flow_leave(skb, p, f, PASS_MTU, reason);
+	if (routed || f->addr_diff || f->port_diff) {
+		*reason = nat_rewrite(skb, p, f, routed);
+		if (*reason)
+			return VERDICT_DROP;
+	}
+	flow_count(skb, f);
+	return flow_deliver(skb, f, reason);
+}
+
+/* In: an ICMP error that is translated already, and the entry of the flow it is about, which it does not refresh. Out: as flow_deliver. */
+static __always_inline int flow_send_error(struct __sk_buff *skb, const struct flow4 *f, enum drop_reason *reason)
+{
+	flow_count_path(skb, f);
+	return flow_deliver(skb, f, reason);
 }
 
 /*

@@ -58,7 +58,7 @@ static __always_inline enum drop_reason source_check(const struct packet *p)
 /* In: a packet that will be entered. Out: true where it is of a kind that has no flow, with p->pass set. */
 static __always_inline bool packet_is_flowless(struct packet *p)
 {
-	if (p->fragment)
+	if (p->lost)
 		p->pass = PASS_FRAGMENT;
 	else if (p->key.proto == IPPROTO_ICMP && p->icmp_other)
 		p->pass = PASS_ICMP_ERROR;
@@ -252,6 +252,8 @@ static __noinline enum drop_reason resolve_local(struct __sk_buff *skb, struct p
 	reason = policy_local(from->bridge, from->bridge_index, bridge, to->bridge);
 	if (reason)
 		return policy_refuse(p, from->bridge, reason);
+	if (packet_is_flowless(p))
+		return DROP_NONE;
 	if ((from->bridge->flags & BRIDGE_DOCKER_RULES) && packet_is_midstream(p)) {
 		p->pass = PASS_MIDSTREAM;
 		return DROP_NONE;
@@ -278,11 +280,8 @@ static __noinline enum drop_reason resolve_from(struct __sk_buff *skb, struct pa
 		return resolve_to_host(skb, p, from, s);
 	}
 	to = endpoint_find(p->key.daddr);
-	if (to) {
-		if (packet_is_flowless(p))
-			return to->bridge == from->bridge_index ? DROP_NONE : policy_refuse(p, from->bridge, DROP_ISOLATED);
+	if (to)
 		return resolve_local(skb, p, from, to, s);
-	}
 	bridge = subnet_find(p->key.daddr);
 	if (bridge == from->bridge_index) {
 		p->pass = PASS_UNKNOWN_TARGET;
@@ -401,7 +400,7 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 		bridge = index ? bpf_map_lookup_elem(&bridges4, &index) : NULL;
 		return bridge ? policy_refuse(p, bridge, DROP_DIRECT) : DROP_NONE;
 	}
-	pub = p->later ? NULL : publish_find(p->key.daddr, p->key.dport, p->key.proto);
+	pub = p->lost ? NULL : publish_find(p->key.daddr, p->key.dport, p->key.proto);
 	if (!pub)
 		return DROP_NONE;
 	to = endpoint_find(pub->addr);
@@ -434,6 +433,25 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 	return nat_allocate(skb);
 }
 
+/*
+ * In: a packet that the stack forwards down a bridge. Out: whether it does so for us: the sender is on the bridge itself, or an entry waits
+ * for the answer, so that it was ours until it was too big or too old for the redirect. A later fragment waits for nothing by itself.
+ */
+static __always_inline bool bridge_expects(const struct packet *p, __u32 bridge)
+{
+	struct flow4_key answer = {
+		.saddr = p->key.daddr,
+		.daddr = p->key.saddr,
+		.sport = p->key.dport,
+		.dport = p->key.sport,
+		.proto = p->key.proto,
+		.zone = ZONE_LOCAL,
+	};
+	bool fresh;
+
+	return subnet_find(p->key.saddr) == bridge || flow_find(&answer, &fresh);
+}
+
 /* A packet that the host's stack sends down a bridge: its own, or one that it forwards. */
 GLOBAL int resolve_bridge(struct __sk_buff *skb)
 {
@@ -459,9 +477,9 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 		if (p->key.proto == IPPROTO_ICMP && p->icmp_other)
 			return DROP_NONE;
 		if (!(bridge->flags & BRIDGE_DOCKER_RULES))
-			return subnet_find(p->key.saddr) == index ? DROP_NONE : DROP_DIRECT;
+			return bridge_expects(p, index) ? DROP_NONE : DROP_DIRECT;
 		p->pass = PASS_RULES;
-		if (!to || p->key.proto == IPPROTO_TCP || p->fragment)
+		if (!to || p->key.proto == IPPROTO_TCP || p->lost)
 			return DROP_NONE;
 		/* The kernel let it through, so the answer is the kernel's too. */
 		p->pass = PASS_NONE;
@@ -516,7 +534,7 @@ static __noinline enum drop_reason resolve_leaving_source(struct packet *p)
 	if (addr_is_host(p->key.saddr) || !bridge_to_masquerade(p->key.saddr, &index))
 		return DROP_NONE;
 	p->pass = PASS_NONE;
-	if (p->fragment)
+	if (p->lost)
 		return DROP_FRAGMENT;
 	if (p->key.proto == IPPROTO_ICMP && p->icmp_other)
 		return DROP_ICMP_ERROR;

@@ -101,6 +101,18 @@ struct {
 	PINNED;
 } publish4 SEC(".maps");
 
+/*
+ * Datagrams in pieces. Written by the programs with a datagram's first piece, read with the others; good for FRAG_SECONDS, and the least
+ * used give way.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct frag4_key);
+	__type(value, struct frag4);
+	__uint(max_entries, 8192);
+	PINNED;
+} frags4 SEC(".maps");
+
 /* What host sockets dialled. Written and read by the socket programs; the least used give way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

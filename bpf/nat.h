@@ -190,6 +190,22 @@ static __always_inline __u32 nat_check_off(__u8 proto)
 	}
 }
 
+/* Writes addresses into an IP header. In: the difference that they make to a checksum. One TTL is spent where ttl is set. */
+static __always_inline void ip_rewrite(struct iphdr *ip, __be32 saddr, __be32 daddr, __u32 diff, bool ttl)
+{
+	ip->saddr = saddr;
+	ip->daddr = daddr;
+	if (ttl) {
+		/* The TTL is the upper byte of its word: one less is the complement of 0x0100 more. */
+		ip->ttl--;
+		diff += bpf_htons(0xfeff);
+		if (diff < bpf_htons(0xfeff))
+			diff++;
+	}
+	if (diff)
+		ip->check = csum_apply(ip->check, diff);
+}
+
 /*
  * In: a packet of the flow f, and its tuple in p. Out: the packet with f's tuple, one TTL less where ttl is set, and every checksum right,
  * or DROP_REWRITE with the packet spoilt. The layer 4 checksum goes through the kernel's helper, which knows whether the sender has left it
@@ -200,9 +216,8 @@ static __always_inline enum drop_reason nat_rewrite(struct __sk_buff *skb, const
 {
 	__u32 check = nat_check_off(p->key.proto), l4 = p->l4_off & 0x7f;
 	__u64 mangled = p->key.proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	void *data, *end;
+	void *data, *end, *ports;
 	struct iphdr *ip;
-	__u32 diff;
 
 	if (check && !p->later) {
 		if (f->addr_diff && p->key.proto != IPPROTO_ICMP &&
@@ -216,35 +231,27 @@ static __always_inline enum drop_reason nat_rewrite(struct __sk_buff *skb, const
 	ip = data + IP_OFF;
 	if ((void *)(ip + 1) > end)
 		return DROP_REWRITE;
-	ip->saddr = f->saddr;
-	ip->daddr = f->daddr;
-	diff = f->addr_diff;
-	if (ttl) {
-		/* The TTL is the upper byte of its word: one less is the complement of 0x0100 more. */
-		ip->ttl--;
-		diff += bpf_htons(0xfeff);
-		if (diff < bpf_htons(0xfeff))
-			diff++;
+	ip_rewrite(ip, f->saddr, f->daddr, f->addr_diff, ttl);
+	if (p->fragment && ip->id != p->new_id) {
+		ip->check = csum_apply(ip->check, (__u32)(__u16)~ip->id + p->new_id);
+		ip->id = p->new_id;
 	}
-	if (diff)
-		ip->check = csum_apply(ip->check, diff);
-	if (f->port_diff && !p->later) {
-		void *ports = data + l4;
+	if (!f->port_diff || p->later)
+		return DROP_NONE;
+	ports = data + l4;
+	if (p->key.proto == IPPROTO_ICMP) {
+		struct icmphdr *icmp = ports;
 
-		if (p->key.proto == IPPROTO_ICMP) {
-			__be16 *id = ports + offsetof(struct icmphdr, id);
+		if ((void *)(icmp + 1) > end)
+			return DROP_REWRITE;
+		icmp->id = f->sport ? f->sport : f->dport;
+	} else {
+		__be16 *port = ports;
 
-			if ((void *)(id + 1) > end)
-				return DROP_REWRITE;
-			*id = f->sport ? f->sport : f->dport;
-		} else {
-			__be16 *port = ports;
-
-			if ((void *)(port + 2) > end)
-				return DROP_REWRITE;
-			port[0] = f->sport;
-			port[1] = f->dport;
-		}
+		if ((void *)(port + 2) > end)
+			return DROP_REWRITE;
+		port[0] = f->sport;
+		port[1] = f->dport;
 	}
 	return DROP_NONE;
 }

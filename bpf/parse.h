@@ -39,12 +39,16 @@ enum tcp_flag_bit {
 struct packet {
 	struct flow4_key key;
 	__u32 len;	/* of the largest IP packet that it becomes on a wire, in bytes */
+	__u32 dev;	/* ifindex of the device it comes in by; 0: it comes from the stack */
 	__u16 l4_off;	/* from the start of the frame */
+	__u16 tot_len;	/* as the IP header says */
 	__be16 ip_id;
+	__be16 new_id;	/* of a fragment: the IP id that it leaves with */
 	__u8 ttl;
 	__u8 tcp_flags; /* enum tcp_flag_bit */
 	bool fragment;	/* first or later piece of a datagram */
-	bool later;	/* a piece without the layer 4 header: key has no ports */
+	bool later;	/* a piece without the layer 4 header */
+	bool lost;	/* a later piece whose ports are not known */
 	bool icmp_other; /* an ICMP message that belongs to no flow of its own */
 	bool options;	/* the IP header has options */
 	enum pass_reason pass; /* set where the packet is to be left to the stack */
@@ -72,26 +76,26 @@ static __always_inline bool packet_pull(struct __sk_buff *skb, __u32 len)
 }
 
 /*
- * In: the pair of ports, or what stands for them. ICMP queries are 8, 13, 15 and 17 and their replies 0, 14, 16 and 18 (RFC 792, RFC 950):
- * a query's id is its source port, a reply's its destination port.
+ * In: an ICMP header. Out: true with the id where a port stands: queries are 8, 13, 15 and 17 and their replies 0, 14, 16 and 18 (RFC 792,
+ * RFC 950); a query's id is its source port, a reply's its destination port. False for every other message.
  */
-static __always_inline void packet_icmp(struct packet *p, const struct icmphdr *icmp)
+static __always_inline bool icmp_ports(const struct icmphdr *icmp, struct flow4_key *key)
 {
 	switch (icmp->type) {
 	case ICMP_ECHO:
 	case ICMP_TIMESTAMP:
 	case ICMP_INFORMATION:
 	case ICMP_ADDRESS_MASK:
-		p->key.sport = icmp->id;
-		break;
+		key->sport = icmp->id;
+		return true;
 	case ICMP_ECHO_REPLY:
 	case ICMP_TIMESTAMP_REPLY:
 	case ICMP_INFORMATION_REPLY:
 	case ICMP_ADDRESS_MASK_REPLY:
-		p->key.dport = icmp->id;
-		break;
+		key->dport = icmp->id;
+		return true;
 	default:
-		p->icmp_other = true;
+		return false;
 	}
 }
 
@@ -135,7 +139,7 @@ static __always_inline enum drop_reason packet_l4(struct packet *p, void *l4, vo
 
 		if (l4_len < sizeof(*icmp) || (void *)(icmp + 1) > end)
 			return DROP_TRUNCATED;
-		packet_icmp(p, icmp);
+		p->icmp_other = !icmp_ports(icmp, &p->key);
 		return DROP_NONE;
 	}
 	default:
@@ -188,6 +192,10 @@ static __always_inline enum drop_reason packet_parse(struct __sk_buff *skb, enum
 	p->options = ihl > sizeof(*ip);
 	p->fragment = ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET_MASK);
 	p->later = ip->frag_off & bpf_htons(IP_OFFSET_MASK);
+	p->new_id = ip->id;
+	p->lost = p->later;
+	p->dev = skb->ifindex;
+	p->tot_len = tot_len;
 	p->len = tot_len;
 	if (p->later)
 		return DROP_NONE;

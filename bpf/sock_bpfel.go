@@ -23,6 +23,7 @@ const (
 	SockMapEndpoints4        = "endpoints4"
 	SockMapFlows4            = "flows4"
 	SockMapFlows4New         = "flows4_new"
+	SockMapFrags4            = "frags4"
 	SockMapHostAddrs4        = "host_addrs4"
 	SockMapPassStats         = "pass_stats"
 	SockMapPathStats         = "path_stats"
@@ -110,6 +111,7 @@ type SockMapSpecs struct {
 	Endpoints4    *ebpf.MapSpec `ebpf:"endpoints4"`
 	Flows4        *ebpf.MapSpec `ebpf:"flows4"`
 	Flows4New     *ebpf.MapSpec `ebpf:"flows4_new"`
+	Frags4        *ebpf.MapSpec `ebpf:"frags4"`
 	HostAddrs4    *ebpf.MapSpec `ebpf:"host_addrs4"`
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
@@ -159,6 +161,7 @@ type SockMaps struct {
 	Endpoints4    *ebpf.Map `ebpf:"endpoints4"`
 	Flows4        *ebpf.Map `ebpf:"flows4"`
 	Flows4New     *ebpf.Map `ebpf:"flows4_new"`
+	Frags4        *ebpf.Map `ebpf:"frags4"`
 	HostAddrs4    *ebpf.Map `ebpf:"host_addrs4"`
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
@@ -178,6 +181,7 @@ func (m *SockMaps) Close() error {
 		m.Endpoints4,
 		m.Flows4,
 		m.Flows4New,
+		m.Frags4,
 		m.HostAddrs4,
 		m.PassStats,
 		m.PathStats,

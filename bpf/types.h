@@ -210,6 +210,24 @@ struct sock4 {
 	__u16 loopback6; /* 1: ::1 was dialled, and addr is 0 */
 };
 
+/* A datagram in pieces, as it is seen in a zone (RFC 791, section 3.2). */
+struct frag4_key {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 ip_id;
+	__u8 proto;
+	enum zone zone;
+};
+
+/* What its first piece told of the rest. */
+struct frag4 {
+	__be16 sport;
+	__be16 dport;
+	__be16 ip_id; /* it leaves with this one */
+	__u16 pad;
+	__u32 seen; /* tick of the first piece */
+};
+
 /* What may change while the programs run. Entry 0 of its map. Timeouts are in ticks. */
 struct config {
 	__u32 epoch;
@@ -257,7 +275,7 @@ enum drop_reason {
 	DROP_NO_ADDRESS,     /* the uplink has no address to leave with */
 	DROP_NO_PORT,	     /* no free port left to leave with */
 	DROP_FLOW_TABLE,     /* the flow table took no entry */
-	DROP_FRAGMENT,	     /* a fragment without its first piece */
+	DROP_FRAGMENT,	     /* a piece of a datagram whose first piece did not pass */
 	DROP_ICMP_ERROR,     /* an ICMP error that quotes no sane packet */
 	DROP_REWRITE,	     /* the kernel refused a change to the packet */
 	DROP_MAX,
@@ -274,8 +292,8 @@ enum pass_reason {
 	PASS_UNKNOWN_TARGET, /* to an address of a bridge's subnet that no endpoint has */
 	PASS_MIDSTREAM,	     /* TCP in the middle of a connection that Docker's rules may know */
 	PASS_RULES,	     /* Docker's rules decide */
-	PASS_FRAGMENT,	     /* not translated yet */
-	PASS_ICMP_ERROR,     /* an ICMP error, or a type without a flow */
+	PASS_FRAGMENT,	     /* a piece of a datagram whose first piece the stack has */
+	PASS_ICMP_ERROR,     /* an ICMP error about no flow of ours, or a type without a flow */
 	PASS_TTL,	     /* the kernel answers with time exceeded */
 	PASS_MTU,	     /* the kernel fragments, or answers with fragmentation needed */
 	PASS_ROUTE,	     /* no route, or one that forbids: the kernel answers */
