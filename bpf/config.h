@@ -19,6 +19,9 @@ volatile const __u8 has_fib_src = 0;
 volatile const __u16 nat_port_min = 1024;
 volatile const __u16 nat_port_max = 65535;
 
+/* Lower the segment size that TCP connections announce to what their route takes. */
+volatile const __u8 clamp_mss = 1;
+
 /* Ticks (bpf_jiffies64) in a second. */
 volatile const __u32 ticks_per_second = 250;
 

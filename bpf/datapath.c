@@ -186,12 +186,42 @@ int from_uplink(struct __sk_buff *skb)
 	return done(skb, &p, reason, verdict);
 }
 
+/*
+ * In: a parsed packet with an address of the host as its source. Out: the verdict. Only where a container's flow holds the same tuple on the
+ * wire is the host's translated; what tells so costs a look-up for the first packet of a connection, and none after it until there is such
+ * a flow.
+ */
+static __always_inline int carry_host(struct __sk_buff *skb, struct packet *p, enum drop_reason *reason)
+{
+	struct scratch *s = scratch_get();
+	struct flow4 *f = NULL;
+	struct notes *noted;
+	__u32 zero = 0;
+
+	noted = bpf_map_lookup_elem(&notes, &zero);
+	if (!s || !noted || p->lost || p->icmp_other)
+		return VERDICT_NEXT;
+	if (noted->host_conflicts)
+		f = flow_use(skb, p, false);
+	if (!f) {
+		if (packet_is_midstream(p))
+			return VERDICT_NEXT;
+		s->packet = *p;
+		if (!resolve_conflict(skb))
+			return VERDICT_NEXT;
+		f = flow_entered(&p->key);
+	}
+	if (!f || !(f->flags & FLOW_SNAT))
+		return VERDICT_NEXT;
+	return flow_send_leaving(skb, p, f, reason);
+}
+
 /* What leaves by an uplink without having been translated: the host's own, and what the stack forwards for a container. */
 SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
+	enum drop_reason reason = DROP_NONE;
 	int verdict = VERDICT_NEXT;
-	enum drop_reason reason;
 	struct packet p = {};
 	struct scratch *s;
 	struct flow4 *f;
@@ -211,6 +241,10 @@ int to_uplink(struct __sk_buff *skb)
 	}
 	if (p.lost)
 		frag_find(&p);
+	if (addr_is_host(p.key.saddr)) {
+		verdict = carry_host(skb, &p, &reason);
+		return done(skb, &p, reason, verdict);
+	}
 	reason = resolve_leaving_source(&p);
 	if (p.pass)
 		return verdict;

@@ -193,6 +193,11 @@ type DatapathHostAddr4 struct {
 	Ifindex uint32
 }
 
+type DatapathNotes struct {
+	_             structs.HostLayout
+	HostConflicts uint32
+}
+
 type DatapathPassReason uint32
 
 const (
@@ -272,8 +277,9 @@ type DatapathScratch struct {
 		Mtu     uint16
 		Pad     uint16
 	}
+	Mtu uint16
 	Syn bool
-	_   [7]byte
+	_   [5]byte
 }
 
 type DatapathSock4 struct {
@@ -351,9 +357,11 @@ const (
 	DatapathMapFlows4New       = "flows4_new"
 	DatapathMapFrags4          = "frags4"
 	DatapathMapHostAddrs4      = "host_addrs4"
+	DatapathMapNotes           = "notes"
 	DatapathMapPassStats       = "pass_stats"
 	DatapathMapPathStats       = "path_stats"
 	DatapathMapPublish4        = "publish4"
+	DatapathMapReservedPorts   = "reserved_ports"
 	DatapathMapScratch         = "scratch"
 	DatapathMapSocks4          = "socks4"
 	DatapathMapSubnets4        = "subnets4"
@@ -366,6 +374,7 @@ const (
 	DatapathProgToBridge       = "to_bridge"
 	DatapathProgToContainer    = "to_container"
 	DatapathProgToUplink       = "to_uplink"
+	DatapathVarClampMss        = "clamp_mss"
 	DatapathVarHasFibSkipNeigh = "has_fib_skip_neigh"
 	DatapathVarHasFibSrc       = "has_fib_src"
 	DatapathVarHostNetnsCookie = "host_netns_cookie"
@@ -438,9 +447,11 @@ type DatapathMapSpecs struct {
 	Flows4New     *ebpf.MapSpec `ebpf:"flows4_new"`
 	Frags4        *ebpf.MapSpec `ebpf:"frags4"`
 	HostAddrs4    *ebpf.MapSpec `ebpf:"host_addrs4"`
+	Notes         *ebpf.MapSpec `ebpf:"notes"`
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
+	ReservedPorts *ebpf.MapSpec `ebpf:"reserved_ports"`
 	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
 	Socks4        *ebpf.MapSpec `ebpf:"socks4"`
 	Subnets4      *ebpf.MapSpec `ebpf:"subnets4"`
@@ -452,6 +463,7 @@ type DatapathMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DatapathVariableSpecs struct {
+	ClampMss        *ebpf.VariableSpec `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
 	HostNetnsCookie *ebpf.VariableSpec `ebpf:"host_netns_cookie"`
@@ -489,9 +501,11 @@ type DatapathMaps struct {
 	Flows4New     *ebpf.Map `ebpf:"flows4_new"`
 	Frags4        *ebpf.Map `ebpf:"frags4"`
 	HostAddrs4    *ebpf.Map `ebpf:"host_addrs4"`
+	Notes         *ebpf.Map `ebpf:"notes"`
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
+	ReservedPorts *ebpf.Map `ebpf:"reserved_ports"`
 	Scratch       *ebpf.Map `ebpf:"scratch"`
 	Socks4        *ebpf.Map `ebpf:"socks4"`
 	Subnets4      *ebpf.Map `ebpf:"subnets4"`
@@ -510,9 +524,11 @@ func (m *DatapathMaps) Close() error {
 		m.Flows4New,
 		m.Frags4,
 		m.HostAddrs4,
+		m.Notes,
 		m.PassStats,
 		m.PathStats,
 		m.Publish4,
+		m.ReservedPorts,
 		m.Scratch,
 		m.Socks4,
 		m.Subnets4,
@@ -525,6 +541,7 @@ func (m *DatapathMaps) Close() error {
 //
 // It can be passed to LoadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DatapathVariables struct {
+	ClampMss        *ebpf.Variable `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`
 	HostNetnsCookie *ebpf.Variable `ebpf:"host_netns_cookie"`

@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "flow.h"
+#include "mss.h"
 #include "nat.h"
 #include "parse.h"
 #include "stats.h"
@@ -63,6 +64,25 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struc
 		return NULL;
 	}
 	return f;
+}
+
+/* In: a SYN of a flow that crosses a network. Lowers the segment size that it announces to the MTU of both directions. */
+static __always_inline void flow_clamp(struct __sk_buff *skb, const struct packet *p, const struct flow4 *f)
+{
+	struct scratch *s = scratch_get();
+	struct flow4_key pkey = {};
+	struct flow4 *partner;
+	bool fresh;
+
+	if (!s)
+		return;
+	flow_partner_key(&p->key, f, &pkey);
+	partner = flow_find(&pkey, &fresh);
+	s->packet = *p;
+	s->mtu = f->mtu;
+	if (partner && partner->mtu && (!s->mtu || partner->mtu < s->mtu))
+		s->mtu = partner->mtu;
+	mss_clamp(skb);
 }
 
 /* Counts a packet under its flow's bridge, path and endpoints. */
@@ -157,6 +177,8 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 		return flow_leave(skb, p, f, PASS_TTL, reason);
 	if (f->mtu && p->len > f->mtu)
 		return flow_leave(skb, p, f, PASS_MTU, reason);
+	if (clamp_mss && routed && (p->tcp_flags & TH_SYN))
+		flow_clamp(skb, p, f);
 	if (routed || f->addr_diff || f->port_diff) {
 		*reason = nat_rewrite(skb, p, f, routed);
 		if (*reason)

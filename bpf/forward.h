@@ -374,6 +374,86 @@ GLOBAL int resolve_stranger(struct __sk_buff *skb)
 	return resolve_from(skb, p, &from, s);
 }
 
+/* Out: whether a socket of the host is connected with this tuple: not one that only listens, and not a UDP one open to all. */
+static __noinline bool host_talks_tcp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple)
+{
+	struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, tuple, sizeof(tuple->ipv4), BPF_F_CURRENT_NETNS, 0);
+	bool talks;
+
+	if (!sk)
+		return false;
+	talks = sk->dst_port;
+	bpf_sk_release(sk);
+	return talks;
+}
+
+static __noinline bool host_talks_udp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple)
+{
+	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, tuple, sizeof(tuple->ipv4), BPF_F_CURRENT_NETNS, 0);
+	bool talks;
+
+	if (!sk)
+		return false;
+	talks = sk->dst_port;
+	bpf_sk_release(sk);
+	return talks;
+}
+
+/*
+ * In: a packet for a published port that opens no TCP connection. Out: whether a socket of the host talks to just this peer from just this
+ * port: then the packet is an answer to the host.
+ */
+static __always_inline bool host_talks(struct __sk_buff *skb, const struct flow4_key *key)
+{
+	struct bpf_sock_tuple tuple = {
+		.ipv4.saddr = key->saddr,
+		.ipv4.daddr = key->daddr,
+		.ipv4.sport = key->sport,
+		.ipv4.dport = key->dport,
+	};
+
+	if (key->proto == IPPROTO_TCP)
+		return host_talks_tcp(skb, &tuple);
+	return key->proto == IPPROTO_UDP && host_talks_udp(skb, &tuple);
+}
+
+/*
+ * In: in scratch what may be the first packet of a flow of the host's own. Out: 1 with the flow entered under another port, where a
+ * container's flow to the same peer has taken this one's port already: else the answers to both would be the container's.
+ */
+GLOBAL int resolve_conflict(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	struct flow4_key answer = {};
+	struct notes *noted;
+	struct packet *p;
+	struct flow4 *f;
+	__u32 zero = 0;
+	bool fresh;
+
+	if (!s)
+		return 0;
+	p = &s->packet;
+	answer.saddr = p->key.daddr;
+	answer.daddr = p->key.saddr;
+	answer.sport = p->key.dport;
+	answer.dport = p->key.sport;
+	answer.proto = p->key.proto;
+	answer.zone = ZONE_WIRE;
+	f = flow_find(&answer, &fresh);
+	if (!f || !(f->flags & FLOW_REPLY) || !f->dst_id)
+		return 0;
+	f = flow_begin(s, p, PATH_HOST, 0);
+	f->flags = FLOW_SNAT;
+	f->verb = f->partner_verb = VERB_STACK;
+	f->partner_zone = ZONE_WIRE;
+	noted = bpf_map_lookup_elem(&notes, &zero);
+	if (nat_allocate(skb) || !noted)
+		return 0;
+	__sync_fetch_and_add(&noted->host_conflicts, 1);
+	return 1;
+}
+
 /* A packet from an uplink: for a published port, or not for us. */
 GLOBAL int resolve_uplink(struct __sk_buff *skb)
 {
@@ -413,6 +493,8 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 		return DROP_MARTIAN_SOURCE;
 	if (p->options && packet_source_routed(skb))
 		return DROP_SOURCE_ROUTE;
+	if (!packet_is_syn(p) && host_talks(skb, &p->key))
+		return DROP_NONE;
 	p->pass = PASS_NONE;
 	if (packet_is_flowless(p))
 		return DROP_NONE;
@@ -531,7 +613,7 @@ static __noinline enum drop_reason resolve_leaving_source(struct packet *p)
 	__u32 index;
 
 	p->pass = PASS_NOT_OURS;
-	if (addr_is_host(p->key.saddr) || !bridge_to_masquerade(p->key.saddr, &index))
+	if (!bridge_to_masquerade(p->key.saddr, &index))
 		return DROP_NONE;
 	p->pass = PASS_NONE;
 	if (p->lost)

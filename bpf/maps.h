@@ -131,6 +131,24 @@ struct {
 	PINNED;
 } config SEC(".maps");
 
+/* What the programs note for themselves, in entry 0. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct notes);
+	__uint(max_entries, 1);
+	PINNED;
+} notes SEC(".maps");
+
+/* Ports that no masqueraded flow may leave with (net.ipv4.ip_local_reserved_ports), one bit each, 64 to an entry. Written by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1024);
+	PINNED;
+} reserved_ports SEC(".maps");
+
 #define BRIDGE_SLOTS 1024
 
 /* Packets that were delivered, by bridge slot and path: slot * PATH_MAX + path. Written by the programs, read at scrape. */

@@ -15,12 +15,23 @@
 #include "scratch.h"
 #include "types.h"
 
-#define NAT_TRIES 32
+/* How many ports are tried at most, and how many of them at random. */
+#define NAT_TRIES 128
+#define NAT_RANDOM 16
 
 /* In: a protocol. Out: whether its packets have a port, or an id, that translation may change. */
 static __always_inline bool nat_has_port(__u8 proto)
 {
 	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_ICMP;
+}
+
+/* In: a port in network order. Out: whether the administrator keeps it for somebody. */
+static __always_inline bool nat_port_reserved(__be16 port)
+{
+	__u32 number = bpf_ntohs(port), at = number / 64;
+	__u64 *bits = bpf_map_lookup_elem(&reserved_ports, &at);
+
+	return bits && (*bits >> (number % 64)) & 1;
 }
 
 /*
@@ -39,6 +50,8 @@ GLOBAL int nat_port_taken(struct __sk_buff *skb)
 	reply = &s->partner_key;
 	if (reply->proto != IPPROTO_TCP && reply->proto != IPPROTO_UDP)
 		return 0;
+	if (nat_port_reserved(reply->dport))
+		return 1;
 	if (publish_find(reply->daddr, reply->dport, reply->proto))
 		return 1;
 	tuple.ipv4.saddr = reply->saddr;
@@ -56,16 +69,22 @@ GLOBAL int nat_port_taken(struct __sk_buff *skb)
 }
 
 /*
- * In: a port in network order, and how often it did not do. Out: the next to try: the flow's own, then any in the range, in the machine's
- * random order.
+ * In: the flow's own port in network order, where the scan starts, and how often it did not do. Out: the next to try. First its own; then
+ * some at random, of its class if it is privileged, because servers ask for that (RFC 1179 and the like); then one after the other.
  */
-static __always_inline __be16 nat_candidate(__be16 own, __u32 tries)
+static __always_inline __be16 nat_candidate(__be16 own, __u32 start, __u32 tries)
 {
-	__u32 range = (__u32)nat_port_max - nat_port_min + 1;
+	__u32 low = nat_port_min, high = nat_port_max, own_port = bpf_ntohs(own);
 
 	if (!tries)
 		return own;
-	return bpf_htons(nat_port_min + bpf_get_prandom_u32() % range);
+	if (tries <= NAT_RANDOM / 2 && own_port && own_port < 1024) {
+		low = own_port < 512 ? 1 : 512;
+		high = own_port < 512 ? 511 : 1023;
+	}
+	if (tries <= NAT_RANDOM)
+		start = bpf_get_prandom_u32();
+	return bpf_htons(low + (start + tries) % (high - low + 1));
 }
 
 /* What became of the attempt to enter a flow. */
@@ -148,18 +167,20 @@ GLOBAL int nat_enter(struct __sk_buff *skb)
 GLOBAL int nat_allocate(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
+	__u32 start;
 	__be16 own;
 
 	if (!s)
 		return DROP_FLOW_TABLE;
 	own = s->flow.sport;
+	start = bpf_get_prandom_u32();
 	for (__u32 i = 0; i < NAT_TRIES; i++) {
 		int result;
 
-		s->flow.sport = nat_candidate(own, i);
+		s->flow.sport = nat_candidate(own, start, i);
 		if (s->flow.sport != own)
 			s->flow.flags |= FLOW_SNAT;
-		if (s->flow.saddr != s->key.saddr) {
+		if (s->flow.saddr != s->key.saddr || s->flow.sport != own) {
 			flow_partner_key(&s->key, &s->flow, &s->partner_key);
 			if (nat_port_taken(skb))
 				continue;

@@ -24,6 +24,9 @@
 /* The IPv4 header follows the Ethernet header on every device that a program is attached to. */
 #define IP_OFF ETH_HLEN
 
+/* The most options that an IP header has room for, of one byte each. */
+#define IP_OPTIONS 40
+
 /* Ethernet, IPv4 without options and TCP without options: what lies in the linear part of nearly every packet. */
 #define COMMON_HEADERS (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr))
 
@@ -230,33 +233,24 @@ static __always_inline bool packet_is_midstream(const struct packet *p)
  */
 static __noinline bool packet_source_routed(struct __sk_buff *skb)
 {
-	__u8 options[40] = {};
-	__u8 ihl = 0;
-	__u32 len, at = 0;
+	__u32 off = IP_OFF + sizeof(struct iphdr), end;
+	__u8 option[2], ihl;
 
-	if (bpf_skb_load_bytes(skb, IP_OFF, &ihl, 1))
+	if (bpf_skb_load_bytes(skb, IP_OFF, &ihl, sizeof(ihl)))
 		return true;
-	len = (ihl & 0xf) * 4 - sizeof(struct iphdr);
-	if (len < 4 || len > sizeof(options))
-		return false;
-	if (bpf_skb_load_bytes(skb, IP_OFF + sizeof(struct iphdr), options, len))
-		return true;
-	for (int i = 0; i < (int)sizeof(options); i++) {
-		__u8 type, size;
-
-		if (at >= len || at >= sizeof(options) - 1)
+	end = IP_OFF + (ihl & 0xf) * 4;
+	for (int i = 0; i < IP_OPTIONS; i++) {
+		if (off + sizeof(option) > end)
 			return false;
-		type = options[at];
-		size = options[at + 1];
-		if (type == IPOPT_END)
+		if (bpf_skb_load_bytes(skb, off, option, sizeof(option)))
+			return true;
+		if (option[0] == IPOPT_END)
 			return false;
-		if (type == IPOPT_LSRR || type == IPOPT_SSRR)
+		if (option[0] == IPOPT_LSRR || option[0] == IPOPT_SSRR)
 			return true;
-		if (type == IPOPT_NOOP)
-			size = 1;
-		else if (size < 2)
+		if (option[0] != IPOPT_NOOP && option[1] < 2)
 			return true;
-		at += size;
+		off += option[0] == IPOPT_NOOP ? 1 : option[1];
 	}
 	return false;
 }

@@ -34,7 +34,8 @@ struct scratch {
 	struct flow4 flow;
 	struct flow4 partner;
 	struct route route;
-	bool syn; /* the packet opens a TCP connection */
+	__u16 mtu; /* for mss_clamp */
+	bool syn;  /* the packet opens a TCP connection */
 };
 
 /* One for each CPU. A program uses it within one look at a packet, and nothing can interrupt that on the same CPU. */

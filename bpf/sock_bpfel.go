@@ -25,9 +25,11 @@ const (
 	SockMapFlows4New         = "flows4_new"
 	SockMapFrags4            = "frags4"
 	SockMapHostAddrs4        = "host_addrs4"
+	SockMapNotes             = "notes"
 	SockMapPassStats         = "pass_stats"
 	SockMapPathStats         = "path_stats"
 	SockMapPublish4          = "publish4"
+	SockMapReservedPorts     = "reserved_ports"
 	SockMapSocks4            = "socks4"
 	SockMapSubnets4          = "subnets4"
 	SockMapUplinks4          = "uplinks4"
@@ -40,6 +42,7 @@ const (
 	SockProgSockRecvmsg6     = "sock_recvmsg6"
 	SockProgSockSendmsg4     = "sock_sendmsg4"
 	SockProgSockSendmsg6     = "sock_sendmsg6"
+	SockVarClampMss          = "clamp_mss"
 	SockVarHasFibSkipNeigh   = "has_fib_skip_neigh"
 	SockVarHasFibSrc         = "has_fib_src"
 	SockVarHostNetnsCookie   = "host_netns_cookie"
@@ -113,9 +116,11 @@ type SockMapSpecs struct {
 	Flows4New     *ebpf.MapSpec `ebpf:"flows4_new"`
 	Frags4        *ebpf.MapSpec `ebpf:"frags4"`
 	HostAddrs4    *ebpf.MapSpec `ebpf:"host_addrs4"`
+	Notes         *ebpf.MapSpec `ebpf:"notes"`
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
+	ReservedPorts *ebpf.MapSpec `ebpf:"reserved_ports"`
 	Socks4        *ebpf.MapSpec `ebpf:"socks4"`
 	Subnets4      *ebpf.MapSpec `ebpf:"subnets4"`
 	Uplinks4      *ebpf.MapSpec `ebpf:"uplinks4"`
@@ -126,6 +131,7 @@ type SockMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockVariableSpecs struct {
+	ClampMss        *ebpf.VariableSpec `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
 	HostNetnsCookie *ebpf.VariableSpec `ebpf:"host_netns_cookie"`
@@ -163,9 +169,11 @@ type SockMaps struct {
 	Flows4New     *ebpf.Map `ebpf:"flows4_new"`
 	Frags4        *ebpf.Map `ebpf:"frags4"`
 	HostAddrs4    *ebpf.Map `ebpf:"host_addrs4"`
+	Notes         *ebpf.Map `ebpf:"notes"`
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
+	ReservedPorts *ebpf.Map `ebpf:"reserved_ports"`
 	Socks4        *ebpf.Map `ebpf:"socks4"`
 	Subnets4      *ebpf.Map `ebpf:"subnets4"`
 	Uplinks4      *ebpf.Map `ebpf:"uplinks4"`
@@ -183,9 +191,11 @@ func (m *SockMaps) Close() error {
 		m.Flows4New,
 		m.Frags4,
 		m.HostAddrs4,
+		m.Notes,
 		m.PassStats,
 		m.PathStats,
 		m.Publish4,
+		m.ReservedPorts,
 		m.Socks4,
 		m.Subnets4,
 		m.Uplinks4,
@@ -197,6 +207,7 @@ func (m *SockMaps) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockVariables struct {
+	ClampMss        *ebpf.Variable `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`
 	HostNetnsCookie *ebpf.Variable `ebpf:"host_netns_cookie"`

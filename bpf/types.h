@@ -228,6 +228,11 @@ struct frag4 {
 	__u32 seen; /* tick of the first piece */
 };
 
+/* What the programs note for themselves. Entry 0 of its map. */
+struct notes {
+	__u32 host_conflicts; /* flows of the host that had to be translated, since the maps were made */
+};
+
 /* What may change while the programs run. Entry 0 of its map. Timeouts are in ticks. */
 struct config {
 	__u32 epoch;
