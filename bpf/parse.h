@@ -25,7 +25,7 @@
 #define IP_OFF ETH_HLEN
 
 /* The most options that an IP header has room for, of one byte each. */
-#define IP_OPTIONS 40
+#define IP_OPTIONS_MAX 40
 
 /* Ethernet, IPv4 without options and TCP without options: what lies in the linear part of nearly every packet. */
 #define COMMON_HEADERS (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr))
@@ -239,7 +239,7 @@ static __noinline bool packet_source_routed(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, IP_OFF, &ihl, sizeof(ihl)))
 		return true;
 	end = IP_OFF + (ihl & 0xf) * 4;
-	for (int i = 0; i < IP_OPTIONS; i++) {
+	for (int i = 0; i < IP_OPTIONS_MAX; i++) {
 		if (off + sizeof(option) > end)
 			return false;
 		if (bpf_skb_load_bytes(skb, off, option, sizeof(option)))
