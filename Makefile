@@ -1,10 +1,51 @@
+# `make help` lists what there is. Every target runs as it stands on Debian 12 with Go; test and demo want root.
+
 CLANG ?= clang-19
 LLVM_STRIP ?= llvm-strip-19
+GO ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TEST_FLAGS ?=
+
+# sudo and su leave these out.
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
 # bpf2go reads these. asm/types.h stands in the multiarch directory on Debian; instruction set v3 runs on every kernel from 5.10 on.
 export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
-export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell gcc -dumpmachine)
+export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-generate:
-	go generate ./...
+.PHONY: help build generate test test-deps lint demo demo-clean clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## bin/ebpfnet, one static program; needs Go and nothing else
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ebpfnet ./cmd/ebpfnet
+
+generate: ## the objects and Go types from the C sources; needs clang-19, llvm-19, libbpf-dev (make test-deps installs them)
+	$(GO) generate ./...
+
+test: test-deps ## install what the tests need (Debian packages), then run them all; root
+	mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
+	$(GO) test -count=1 -timeout 20m $(TEST_FLAGS) ./...
+
+test-deps: ## install what the tests and the generator need
+	packaging/install-deps.sh test
+
+lint: ## gofmt, go vet, staticcheck, the direction of imports, go mod tidy
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt is not content with:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) test -count=1 ./tests/imports
+	$(GO) mod tidy -diff
+
+demo: ## two containers, a published port, and who can reach it; root
+	packaging/demo.sh
+
+demo-clean: ## undo what the demo did, and nothing else; root
+	packaging/demo-clean.sh
+
+clean: ## remove what was built
+	rm -rf bin
