@@ -180,6 +180,9 @@ int from_uplink(struct __sk_buff *skb)
 	enum drop_reason reason;
 	struct packet p = {};
 
+	/* A device that listens to all also shows the frames that are for others. */
+	if (skb->pkt_type == PACKET_OTHERHOST)
+		return verdict;
 	reason = packet_parse(skb, ZONE_WIRE, &p);
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_uplink, &reason);

@@ -19,7 +19,9 @@
 #define VERDICT_NEXT (-1)
 #define VERDICT_DROP 2 /* TCX_DROP and TC_ACT_SHOT */
 
+/* linux/if_packet.h */
 #define PACKET_HOST 0
+#define PACKET_OTHERHOST 3
 
 /*
  * In: a packet. Out: the entry that carries it, or NULL where there is none that may: then the packet has to be resolved as a first one.

@@ -116,7 +116,14 @@ struct sender {
 	struct endpoint4 *ep;
 	struct bridge4 *bridge;
 	__u32 bridge_index;
+	bool to_gateway; /* the frame is for the bridge itself, not for somebody on it who routes by himself */
+	__u8 h_dest[ETH_ALEN];
 };
+
+static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
+{
+	return !__builtin_memcmp(a, b, ETH_ALEN);
+}
 
 static __always_inline void flow_from_sender(struct flow4 *f, const struct sender *from)
 {
@@ -245,7 +252,8 @@ static __noinline enum drop_reason resolve_local(struct __sk_buff *skb, struct p
 	struct flow4 *f;
 
 	bridge = bpf_map_lookup_elem(&bridges4, &to->bridge);
-	if (!bridge || !from->ep) {
+	/* By way of the gateway, or of a container that routes, it is not the bridge's to deliver. */
+	if (!bridge || !from->ep || (to->bridge == from->bridge_index && !mac_equal(from->h_dest, to->mac))) {
 		p->pass = PASS_UNKNOWN_TARGET;
 		return DROP_NONE;
 	}
@@ -271,6 +279,13 @@ static __noinline enum drop_reason resolve_from(struct __sk_buff *skb, struct pa
 	struct publish4 *pub;
 	__u32 bridge;
 
+	to = endpoint_find(p->key.daddr);
+	if (to && to->bridge == from->bridge_index)
+		return resolve_local(skb, p, from, to, s);
+	if (!from->to_gateway) {
+		p->pass = PASS_UNKNOWN_TARGET;
+		return DROP_NONE;
+	}
 	if (addr_is_host(p->key.daddr)) {
 		if (packet_is_flowless(p))
 			return DROP_NONE;
@@ -279,7 +294,6 @@ static __noinline enum drop_reason resolve_from(struct __sk_buff *skb, struct pa
 			return resolve_hairpin(skb, p, from, pub, s);
 		return resolve_to_host(skb, p, from, s);
 	}
-	to = endpoint_find(p->key.daddr);
 	if (to)
 		return resolve_local(skb, p, from, to, s);
 	bridge = subnet_find(p->key.daddr);
@@ -328,6 +342,9 @@ GLOBAL int resolve_container(struct __sk_buff *skb)
 		p->pass = PASS_UNKNOWN_SOURCE;
 		return DROP_NONE;
 	}
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), from.h_dest, sizeof(from.h_dest)))
+		return DROP_TRUNCATED;
+	from.to_gateway = mac_equal(from.h_dest, from.bridge->mac);
 	if (from.ep && from.ep->ifindex != dev)
 		return DROP_SPOOFED;
 	if (!from.ep) {
@@ -347,7 +364,7 @@ GLOBAL int resolve_stranger(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
 	struct packet *p;
-	struct sender from = {.bridge_index = skb->ifindex};
+	struct sender from = {.bridge_index = skb->ifindex, .to_gateway = true};
 	enum drop_reason reason;
 
 	if (!s)
