@@ -13,6 +13,7 @@
 #include "parse.h"
 #include "publish.h"
 #include "scratch.h"
+#include "sctp.h"
 #include "types.h"
 
 /* How many ports are tried at most, and how many of them at random. */
@@ -22,7 +23,7 @@
 /* In: a protocol. Out: whether its packets have a port, or an id, that translation may change. */
 static __always_inline bool nat_has_port(__u8 proto)
 {
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_ICMP;
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_ICMP;
 }
 
 /* In: a port in network order. Out: whether the administrator keeps it for somebody. */
@@ -48,12 +49,14 @@ GLOBAL int nat_port_taken(struct __sk_buff *skb)
 	if (!s)
 		return 1;
 	reply = &s->partner_key;
-	if (reply->proto != IPPROTO_TCP && reply->proto != IPPROTO_UDP)
+	if (reply->proto == IPPROTO_ICMP)
 		return 0;
 	if (nat_port_reserved(reply->dport))
 		return 1;
 	if (publish_find(reply->daddr, reply->dport, reply->proto))
 		return 1;
+	if (reply->proto != IPPROTO_TCP && reply->proto != IPPROTO_UDP)
+		return 0;
 	tuple.ipv4.saddr = reply->saddr;
 	tuple.ipv4.daddr = reply->daddr;
 	tuple.ipv4.sport = reply->sport;
@@ -247,6 +250,8 @@ static __always_inline enum drop_reason nat_rewrite(struct __sk_buff *skb, const
 		if (f->port_diff && bpf_l4_csum_replace(skb, l4 + check, 0, f->port_diff, mangled))
 			return DROP_REWRITE;
 	}
+	if (p->key.proto == IPPROTO_SCTP && f->port_diff && !p->later && !sctp_rewrite(skb, p, f))
+		return DROP_REWRITE;
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
 	ip = data + IP_OFF;
@@ -257,7 +262,7 @@ static __always_inline enum drop_reason nat_rewrite(struct __sk_buff *skb, const
 		ip->check = csum_apply(ip->check, (__u32)(__u16)~ip->id + p->new_id);
 		ip->id = p->new_id;
 	}
-	if (!f->port_diff || p->later)
+	if (!f->port_diff || p->later || p->key.proto == IPPROTO_SCTP)
 		return DROP_NONE;
 	ports = data + l4;
 	if (p->key.proto == IPPROTO_ICMP) {

@@ -30,6 +30,9 @@
 /* Ethernet, IPv4 without options and TCP without options: what lies in the linear part of nearly every packet. */
 #define COMMON_HEADERS (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr))
 
+/* SCTP's common header (RFC 9260, section 3.1). */
+#define SCTP_HEADER 12
+
 /* The second byte of TCP's flags word. */
 enum tcp_flag_bit {
 	TH_FIN = 0x01,
@@ -143,6 +146,15 @@ static __always_inline enum drop_reason packet_l4(struct packet *p, void *l4, vo
 		if (l4_len < sizeof(*icmp) || (void *)(icmp + 1) > end)
 			return DROP_TRUNCATED;
 		p->icmp_other = !icmp_ports(icmp, &p->key);
+		return DROP_NONE;
+	}
+	case IPPROTO_SCTP: {
+		__be16 *ports = l4;
+
+		if (l4_len < SCTP_HEADER || l4 + SCTP_HEADER > end)
+			return DROP_TRUNCATED;
+		p->key.sport = ports[0];
+		p->key.dport = ports[1];
 		return DROP_NONE;
 	}
 	default:
