@@ -10,8 +10,10 @@
 #include "forward.h"
 #include "frag.h"
 #include "icmp.h"
+#include "inbound.h"
 #include "maps.h"
 #include "parse.h"
+#include "stack.h"
 #include "stats.h"
 #include "types.h"
 

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* inbound.h: the first packet of a flow that comes from the wire. */
+#ifndef EBPFNET_INBOUND_H
+#define EBPFNET_INBOUND_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "begin.h"
+#include "maps.h"
+#include "nat.h"
+#include "parse.h"
+#include "policy.h"
+#include "publish.h"
+#include "scratch.h"
+#include "types.h"
+
+/* Out: whether a socket of the host is connected with this tuple: not one that only listens, and not a UDP one open to all. */
+static __noinline bool host_talks_tcp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple)
+{
+	struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, tuple, sizeof(tuple->ipv4), BPF_F_CURRENT_NETNS, 0);
+	bool talks;
+
+	if (!sk)
+		return false;
+	talks = sk->dst_port;
+	bpf_sk_release(sk);
+	return talks;
+}
+
+static __noinline bool host_talks_udp(struct __sk_buff *skb, struct bpf_sock_tuple *tuple)
+{
+	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, tuple, sizeof(tuple->ipv4), BPF_F_CURRENT_NETNS, 0);
+	bool talks;
+
+	if (!sk)
+		return false;
+	talks = sk->dst_port;
+	bpf_sk_release(sk);
+	return talks;
+}
+
+/*
+ * In: a packet for a published port that opens no TCP connection. Out: whether a socket of the host talks to just this peer from just this
+ * port: then the packet is an answer to the host.
+ */
+static __always_inline bool host_talks(struct __sk_buff *skb, const struct flow4_key *key)
+{
+	struct bpf_sock_tuple tuple = {
+		.ipv4.saddr = key->saddr,
+		.ipv4.daddr = key->daddr,
+		.ipv4.sport = key->sport,
+		.ipv4.dport = key->dport,
+	};
+
+	if (key->proto == IPPROTO_TCP)
+		return host_talks_tcp(skb, &tuple);
+	return key->proto == IPPROTO_UDP && host_talks_udp(skb, &tuple);
+}
+
+/* A packet from an uplink: for a published port, or not for us. */
+GLOBAL int resolve_uplink(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	struct packet *p;
+	enum drop_reason reason;
+	struct bridge4 *bridge;
+	struct endpoint4 *to;
+	struct publish4 *pub;
+	struct flow4 *f;
+	__u32 index;
+
+	if (!s)
+		return DROP_FLOW_TABLE;
+	p = &s->packet;
+	p->pass = PASS_NOT_OURS;
+	if (addr_is_multicast(p->key.daddr))
+		return DROP_NONE;
+	reason = source_check(p);
+	if (reason)
+		return reason;
+	if (!addr_is_host(p->key.daddr)) {
+		index = subnet_find(p->key.daddr);
+		bridge = index ? bpf_map_lookup_elem(&bridges4, &index) : NULL;
+		return bridge ? policy_refuse(p, bridge, DROP_DIRECT) : DROP_NONE;
+	}
+	pub = p->lost ? NULL : publish_find(p->key.daddr, p->key.dport, p->key.proto);
+	if (!pub)
+		return DROP_NONE;
+	to = endpoint_find(pub->addr);
+	if (!to || to->id != pub->id)
+		return DROP_NONE;
+	bridge = bpf_map_lookup_elem(&bridges4, &to->bridge);
+	if (!bridge)
+		return DROP_NONE;
+	if (addr_is_host(p->key.saddr) || subnet_find(p->key.saddr))
+		return DROP_MARTIAN_SOURCE;
+	if (p->options && packet_source_routed(skb))
+		return DROP_SOURCE_ROUTE;
+	if (!packet_is_syn(p) && host_talks(skb, &p->key))
+		return DROP_NONE;
+	p->pass = PASS_NONE;
+	if (packet_is_flowless(p))
+		return DROP_NONE;
+	reason = policy_in(bridge);
+	if (reason)
+		return policy_refuse(p, bridge, reason);
+	if ((bridge->flags & BRIDGE_DOCKER_RULES) && packet_is_midstream(p)) {
+		p->pass = PASS_MIDSTREAM;
+		return DROP_NONE;
+	}
+
+	f = flow_begin(s, p, PATH_IN, skb->ifindex);
+	flow_to(f, to, bridge);
+	f->flags = FLOW_ROUTED | FLOW_DNAT;
+	f->daddr = pub->addr;
+	f->dport = pub->port;
+	f->partner_verb = VERB_NEIGH;
+	return nat_allocate(skb);
+}
+
+#endif

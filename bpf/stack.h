@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* stack.h: the first packet of a flow that the host's stack sends: down a bridge, or out of an uplink. */
+#ifndef EBPFNET_STACK_H
+#define EBPFNET_STACK_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "begin.h"
+#include "flow.h"
+#include "forward.h"
+#include "maps.h"
+#include "nat.h"
+#include "parse.h"
+#include "policy.h"
+#include "route.h"
+#include "scratch.h"
+#include "types.h"
+
+/*
+ * In: a packet that the stack forwards down a bridge. Out: whether it does so for us: the sender is on the bridge itself, or an entry waits
+ * for the answer, so that it was ours until it was too big or too old for the redirect. A later fragment waits for nothing by itself.
+ */
+static __always_inline bool bridge_expects(const struct packet *p, __u32 bridge)
+{
+	struct flow4_key answer = {
+		.saddr = p->key.daddr,
+		.daddr = p->key.saddr,
+		.sport = p->key.dport,
+		.dport = p->key.sport,
+		.proto = p->key.proto,
+		.zone = ZONE_LOCAL,
+	};
+	bool fresh;
+
+	return subnet_find(p->key.saddr) == bridge || flow_find(&answer, &fresh);
+}
+
+/* A packet that the host's stack sends down a bridge: its own, or one that it forwards. */
+GLOBAL int resolve_bridge(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	struct packet *p;
+	__u32 index = skb->ifindex;
+	struct bridge4 *bridge;
+	struct endpoint4 *to;
+	struct flow4 *f;
+
+	if (!s)
+		return DROP_FLOW_TABLE;
+	p = &s->packet;
+	p->pass = PASS_NOT_OURS;
+	if (addr_is_multicast(p->key.daddr))
+		return DROP_NONE;
+	bridge = bpf_map_lookup_elem(&bridges4, &index);
+	if (!bridge)
+		return DROP_NONE;
+	to = endpoint_find(p->key.daddr);
+	if (!addr_is_host(p->key.saddr) && !addr_is_loopback(p->key.saddr)) {
+		/* Forwarded. Errors about flows come from anywhere; the rest is dialling a container's own address from outside. */
+		if (p->key.proto == IPPROTO_ICMP && p->icmp_other)
+			return DROP_NONE;
+		if (!(bridge->flags & BRIDGE_DOCKER_RULES))
+			return bridge_expects(p, index) ? DROP_NONE : DROP_DIRECT;
+		p->pass = PASS_RULES;
+		if (!to || p->key.proto == IPPROTO_TCP || p->lost)
+			return DROP_NONE;
+		/* The kernel let it through, so the answer is the kernel's too. */
+		p->pass = PASS_NONE;
+		f = flow_begin(s, p, PATH_IN, index);
+		f->flags = FLOW_KERNEL;
+		f->verb = f->partner_verb = VERB_STACK;
+		return nat_allocate(skb);
+	}
+	if (!to || to->bridge != index) {
+		p->pass = PASS_UNKNOWN_TARGET;
+		return DROP_NONE;
+	}
+	p->pass = PASS_NONE;
+	if (packet_is_flowless(p))
+		return DROP_NONE;
+	f = flow_begin(s, p, PATH_HOST, index);
+	flow_to(f, to, bridge);
+	f->verb = VERB_DEV;
+	f->partner_verb = VERB_STACK;
+	/* A socket bound to loopback: the container would take that source for a lie. */
+	if (addr_is_loopback(p->key.saddr)) {
+		f->saddr = bridge->addr;
+		f->flags |= FLOW_SNAT;
+	}
+	return nat_allocate(skb);
+}
+
+/* Out: the bridge whose containers' packets are for us to translate, where the address is one of its subnet; else NULL. */
+static __always_inline struct bridge4 *bridge_to_masquerade(__be32 saddr, __u32 *index)
+{
+	struct bridge4 *bridge;
+
+	*index = subnet_find(saddr);
+	if (!*index)
+		return NULL;
+	bridge = bpf_map_lookup_elem(&bridges4, index);
+	if (!bridge || (bridge->flags & BRIDGE_DOCKER_RULES) || !(bridge->flags & BRIDGE_MASQUERADE))
+		return NULL;
+	return bridge;
+}
+
+/*
+ * A packet that the stack sends out of an uplink. Out: p->pass set unless it has a container's own source and nobody but us translates it:
+ * it was too big for the uplink and is in pieces now, or it was sent before its veth had a program. Then it is translated, or does not
+ * leave.
+ */
+static __noinline enum drop_reason resolve_leaving_source(struct packet *p)
+{
+	__u32 index;
+
+	p->pass = PASS_NOT_OURS;
+	if (!bridge_to_masquerade(p->key.saddr, &index))
+		return DROP_NONE;
+	p->pass = PASS_NONE;
+	if (p->lost)
+		return DROP_FRAGMENT;
+	if (p->key.proto == IPPROTO_ICMP && p->icmp_other)
+		return DROP_ICMP_ERROR;
+	return DROP_NONE;
+}
+
+/* The first packet of such a flow. */
+GLOBAL int resolve_leaving(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	struct packet *p;
+	struct sender from = {};
+	struct uplink4 *uplink;
+	__u32 dev = skb->ifindex;
+	struct flow4 *f;
+
+	if (!s)
+		return DROP_FLOW_TABLE;
+	p = &s->packet;
+	from.bridge = bridge_to_masquerade(p->key.saddr, &from.bridge_index);
+	if (!from.bridge)
+		return DROP_NO_UPLINK;
+	if (policy_out(from.bridge))
+		return DROP_INTERNAL;
+	uplink = bpf_map_lookup_elem(&uplinks4, &dev);
+	if (!uplink)
+		return DROP_NO_UPLINK;
+	from.ep = endpoint_find(p->key.saddr);
+	f = flow_begin(s, p, PATH_OUT, from.ep ? from.ep->ifindex : from.bridge_index);
+	flow_from_sender(f, &from);
+	f->flags = FLOW_ROUTED | FLOW_SNAT;
+	f->verb = VERB_NEIGH;
+	f->oif = dev;
+	f->nexthop = p->key.daddr;
+	f->mtu = uplink->mtu;
+	f->routed -= ticks_per_second; /* the next packet on the fast path looks the route up */
+	f->partner_zone = ZONE_WIRE;
+	s->route.source = 0;
+	s->route.nexthop = p->key.daddr;
+	if (route_from(skb, s, &p->key, from.bridge_index) && s->route.oif == dev)
+		f->nexthop = s->route.nexthop;
+	f->saddr = masquerade_source(from.bridge, uplink, &s->route);
+	if (!f->saddr)
+		return DROP_NO_ADDRESS;
+	return nat_allocate(skb);
+}
+
+/*
+ * In: in scratch what may be the first packet of a flow of the host's own. Out: 1 with the flow entered under another port, where a
+ * container's flow to the same peer has taken this one's port already: else the answers to both would be the container's.
+ */
+GLOBAL int resolve_conflict(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	struct flow4_key answer = {};
+	struct notes *noted;
+	struct packet *p;
+	struct flow4 *f;
+	__u32 zero = 0;
+	bool fresh;
+
+	if (!s)
+		return 0;
+	p = &s->packet;
+	answer.saddr = p->key.daddr;
+	answer.daddr = p->key.saddr;
+	answer.sport = p->key.dport;
+	answer.dport = p->key.sport;
+	answer.proto = p->key.proto;
+	answer.zone = ZONE_WIRE;
+	f = flow_find(&answer, &fresh);
+	if (!f || !(f->flags & FLOW_REPLY) || !f->dst_id)
+		return 0;
+	f = flow_begin(s, p, PATH_HOST, 0);
+	f->flags = FLOW_SNAT;
+	f->verb = f->partner_verb = VERB_STACK;
+	f->partner_zone = ZONE_WIRE;
+	noted = bpf_map_lookup_elem(&notes, &zero);
+	if (nat_allocate(skb) || !noted)
+		return 0;
+	__sync_fetch_and_add(&noted->host_conflicts, 1);
+	return 1;
+}
+
+#endif
