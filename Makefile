@@ -45,7 +45,7 @@ demo: ## two containers, a published port, and who can reach it; root
 	packaging/demo.sh
 
 demo-clean: ## undo what the demo did, and nothing else; root
-	packaging/demo-clean.sh
+	packaging/demo.sh clean
 
 clean: ## remove what was built
 	rm -rf bin
