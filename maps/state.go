@@ -11,4 +11,5 @@ type State struct {
 	HostAddrs map[bpf.AddrKey]bpf.HostAddr
 	Subnets   map[bpf.PrefixKey]bpf.Subnet
 	Publish   map[bpf.PublishKey]bpf.Publish
+	NextID    uint32 // config.next_id: the next endpoint id to give out; 0: not known, and left as it is
 }

@@ -120,4 +120,7 @@ type BridgeIntent struct {
 type PublishIntent struct {
 	Spec   PublishSpec `json:"spec"` // in the command line's grammar
 	Target string      `json:"target"`
+	// Container is the id of the container that Target named when the port was published. While a container of this id runs, the port is
+	// its, whatever it is called by then; else Target is looked up.
+	Container string `json:"container,omitempty"`
 }
