@@ -4,7 +4,9 @@ CLANG ?= clang-19
 LLVM_STRIP ?= llvm-strip-19
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+# git may be missing, or refuse a tree that belongs to another user; go build would fail for it.
+BUILDVCS := $(shell git rev-parse >/dev/null 2>&1 && echo auto || echo false)
 TEST_FLAGS ?=
 
 # sudo and su leave these out.
@@ -22,7 +24,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## bin/ebpfnet, one static program; needs Go and nothing else
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ebpfnet ./cmd/ebpfnet
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ebpfnet ./cmd/ebpfnet
 
 generate: ## the objects and Go types from the C sources; needs clang-19, llvm-19, libbpf-dev (make test-deps installs them)
 	$(GO) generate ./...
