@@ -19,6 +19,17 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+/* Takes our mark off a packet. Out: which it was, or 0. */
+static __always_inline __u32 unmark(struct __sk_buff *skb)
+{
+	__u32 mark = skb->tc_index;
+
+	if (mark != MARK_LEFT && mark != MARK_DONE)
+		return 0;
+	skb->tc_index = 0;
+	return mark;
+}
+
 /* Ends a packet's way through a program: counts what was decided, and gives the verdict. */
 static __always_inline int done(struct __sk_buff *skb, const struct packet *p, enum drop_reason reason, int verdict)
 {
@@ -95,13 +106,18 @@ static __always_inline int carry_error(struct __sk_buff *skb, struct packet *p, 
 
 /*
  * In: a parsed packet. Out: the verdict, the reason where it is a drop, p->pass where the stack is to go on with the packet. What its flow's
- * entry says is done; without one the resolver makes it first.
+ * entry says is done; without one the resolver makes it first. The zone tells whether the packet comes from the wire; p->dev is 0 for what
+ * the stack sends.
  */
 static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolver resolve, enum drop_reason *reason)
 {
 	struct flow4 *f = NULL;
 	struct scratch *s;
 
+	if (p->options && p->dev && packet_source_routed(skb)) {
+		*reason = DROP_SOURCE_ROUTE;
+		return VERDICT_DROP;
+	}
 	if (p->icmp_other && !p->fragment) {
 		int verdict = carry_error(skb, p, reason);
 
@@ -112,7 +128,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 	if (p->lost)
 		frag_find(p);
 	if (!p->lost && !p->icmp_other)
-		f = flow_use(skb, p, true);
+		f = flow_use(skb, p, p->key.zone == ZONE_LOCAL);
 	if (!f) {
 		s = scratch_get();
 		if (!s) {
@@ -146,7 +162,7 @@ int from_container(struct __sk_buff *skb)
 	enum drop_reason reason;
 	struct packet p = {};
 
-	skb->tc_index = 0;
+	unmark(skb);
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_container, &reason);
@@ -160,12 +176,8 @@ int to_container(struct __sk_buff *skb)
 	__u32 dev = skb->ifindex;
 	struct veth *veth;
 
-	if (skb->tc_index == MARK_DONE) {
-		skb->tc_index = 0;
+	if (unmark(skb) == MARK_DONE)
 		return VERDICT_NEXT;
-	}
-	if (skb->tc_index == MARK_LEFT)
-		skb->tc_index = 0;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		veth = bpf_map_lookup_elem(&veths, &dev);
 		if (veth && veth->id)
@@ -231,10 +243,8 @@ int to_uplink(struct __sk_buff *skb)
 	struct scratch *s;
 	struct flow4 *f;
 
-	if (skb->tc_index == MARK_DONE) {
-		skb->tc_index = 0;
+	if (unmark(skb) == MARK_DONE)
 		return verdict;
-	}
 	/* The stack's own frames are whole: what is malformed here came through it, and is its business. */
 	if (packet_parse(skb, ZONE_LOCAL, &p) || p.pass)
 		return verdict;
@@ -281,17 +291,13 @@ int from_bridge(struct __sk_buff *skb)
 	enum drop_reason reason;
 	struct packet p = {};
 
-	if (skb->tc_index == MARK_LEFT || skb->tc_index == MARK_DONE) {
-		skb->tc_index = 0;
-		return verdict;
-	}
-	if (skb->pkt_type != PACKET_HOST)
+	if (unmark(skb) || skb->pkt_type != PACKET_HOST)
 		return verdict;
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_stranger, &reason);
 	if (verdict == VERDICT_NEXT)
-		skb->tc_index = 0;
+		unmark(skb);
 	return done(skb, &p, reason, verdict);
 }
 
@@ -303,9 +309,10 @@ int to_bridge(struct __sk_buff *skb)
 	enum drop_reason reason;
 	struct packet p = {};
 
+	/* It goes on to a veth, where the mark is asked for again. */
 	if (skb->tc_index == MARK_DONE)
 		return verdict;
-	skb->tc_index = 0;
+	unmark(skb);
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
 	p.dev = 0;
 	if (!reason && !p.pass)

@@ -26,9 +26,10 @@
 /*
  * In: a packet. Out: the entry that carries it, or NULL where there is none that may: then the packet has to be resolved as a first one.
  * An entry that was decided under an older configuration, belongs to a closed connection that is being opened again, or whose route has
- * moved, is removed here. checked is false on hooks that a container's packet reaches only by way of its veth.
+ * moved, is removed here. On a bridge and its ports an entry is for packets of one device only, and strict asks for that: nobody uses the
+ * flow of another by lying about his address. The wire may bring a flow by any uplink.
  */
-static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struct packet *p, bool checked)
+static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struct packet *p, bool strict)
 {
 	__u32 now = ticks_now();
 	struct config *cfg;
@@ -38,7 +39,7 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struc
 	f = flow_find(&p->key, &fresh);
 	if (!f)
 		return NULL;
-	if (checked && f->src_id && f->iif != skb->ifindex)
+	if (strict && f->iif != skb->ifindex)
 		return NULL;
 	cfg = config_get();
 	if (cfg && f->epoch != cfg->epoch) {

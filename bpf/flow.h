@@ -149,17 +149,27 @@ GLOBAL int flow_partner(struct __sk_buff *skb)
 	return 1;
 }
 
-/* Removes both entries of a flow. */
+/* Out: whether an entry that stands under the partner's key is the other direction of the flow under key, and not of another flow. */
+static __always_inline bool flow_is_partner(const struct flow4_key *key, const struct flow4 *partner)
+{
+	return partner->saddr == key->daddr && partner->daddr == key->saddr && partner->sport == key->dport && partner->dport == key->sport;
+}
+
+/* Removes both entries of a flow, but not one that another flow has put in the partner's place. */
 static __noinline void flow_delete(const struct flow4_key *key, const struct flow4 *f)
 {
-	struct flow4_key partner = {};
-	struct flow4_key own = *key;
+	struct flow4_key pkey = {}, own = *key;
+	struct flow4 *partner;
 
-	flow_partner_key(key, f, &partner);
+	flow_partner_key(key, f, &pkey);
 	bpf_map_delete_elem(&flows4, &own);
 	bpf_map_delete_elem(&flows4_new, &own);
-	bpf_map_delete_elem(&flows4, &partner);
-	bpf_map_delete_elem(&flows4_new, &partner);
+	partner = bpf_map_lookup_elem(&flows4, &pkey);
+	if (partner && flow_is_partner(&own, partner))
+		bpf_map_delete_elem(&flows4, &pkey);
+	partner = bpf_map_lookup_elem(&flows4_new, &pkey);
+	if (partner && flow_is_partner(&own, partner))
+		bpf_map_delete_elem(&flows4_new, &pkey);
 }
 
 /*
@@ -240,8 +250,7 @@ static __noinline bool flow_sync(struct __sk_buff *skb, const struct flow4_key *
 	flow_partner_key(key, f, &pkey);
 	partner = flow_find(&pkey, &partner_fresh);
 	if (partner) {
-		if (partner->saddr != key->daddr || partner->daddr != key->saddr || partner->sport != key->dport ||
-		    partner->dport != key->sport)
+		if (!flow_is_partner(key, partner))
 			return false;
 		partner->seen = now;
 	} else {

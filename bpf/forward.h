@@ -149,6 +149,7 @@ static __noinline enum drop_reason resolve_to_host(struct __sk_buff *skb, struct
 	f = flow_begin(s, p, PATH_HOST, skb->ifindex);
 	flow_from(f, from->ep, from->bridge);
 	f->verb = VERB_STACK;
+	f->oif = from->bridge_index; /* the answers come in there */
 	f->partner_verb = VERB_DEV;
 	return nat_allocate(skb);
 }
@@ -183,7 +184,7 @@ static __noinline enum drop_reason resolve_local(struct __sk_buff *skb, struct p
 }
 
 /* What somebody on a bridge sends, once it is known who. */
-static __noinline enum drop_reason resolve_from(struct __sk_buff *skb, struct packet *p, const struct sender *from, struct scratch *s)
+static __always_inline enum drop_reason resolve_from(struct __sk_buff *skb, struct packet *p, const struct sender *from, struct scratch *s)
 {
 	struct endpoint4 *to;
 	struct publish4 *pub;
@@ -238,8 +239,6 @@ GLOBAL int resolve_container(struct __sk_buff *skb)
 	reason = source_check(p);
 	if (reason)
 		return reason;
-	if (p->options && packet_source_routed(skb))
-		return DROP_SOURCE_ROUTE;
 	veth = bpf_map_lookup_elem(&veths, &dev);
 	if (!veth) {
 		p->pass = PASS_UNKNOWN_SOURCE;
@@ -292,8 +291,6 @@ GLOBAL int resolve_stranger(struct __sk_buff *skb)
 	reason = source_check(p);
 	if (reason)
 		return reason;
-	if (p->options && packet_source_routed(skb))
-		return DROP_SOURCE_ROUTE;
 	if (subnet_find(p->key.saddr) != from.bridge_index || endpoint_find(p->key.saddr)) {
 		p->pass = PASS_UNKNOWN_SOURCE;
 		return DROP_NONE;

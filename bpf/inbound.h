@@ -95,8 +95,6 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 		return DROP_NONE;
 	if (addr_is_host(p->key.saddr) || subnet_find(p->key.saddr))
 		return DROP_MARTIAN_SOURCE;
-	if (p->options && packet_source_routed(skb))
-		return DROP_SOURCE_ROUTE;
 	if (!packet_is_syn(p) && host_talks(skb, &p->key))
 		return DROP_NONE;
 	p->pass = PASS_NONE;

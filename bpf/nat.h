@@ -75,9 +75,9 @@ GLOBAL int nat_port_taken(struct __sk_buff *skb)
  * In: the flow's own port in network order, where the scan starts, and how often it did not do. Out: the next to try. First its own; then
  * some at random, of its class if it is privileged, because servers ask for that (RFC 1179 and the like); then one after the other.
  */
-static __always_inline __be16 nat_candidate(__be16 own, __u32 start, __u32 tries)
+GLOBAL __u32 nat_candidate(__u32 own, __u32 start, __u32 tries)
 {
-	__u32 low = nat_port_min, high = nat_port_max, own_port = bpf_ntohs(own);
+	__u32 low = nat_port_min, high = nat_port_max, own_port = bpf_ntohs((__be16)own);
 
 	if (!tries)
 		return own;
@@ -99,20 +99,15 @@ enum nat_result {
 };
 
 /*
- * In: a reservation that could not be made because key stands in the table. Out: true where the entry that stands there is of no use any
- * more, and is gone now: the connection is closed and a new one begins, or the kernel carried it.
+ * In: in scratch a flow whose partner's key stands in a table already, with other. Out: true where other is gone now, because it was of no
+ * use any more: the connection is closed and a new one begins, the kernel carried it, or it is the other half of this very flow, whose own
+ * half was pushed out.
  */
-static __always_inline bool nat_evict(const struct flow4_key *key, bool syn)
+static __always_inline bool nat_evict(struct scratch *s, struct flow4 *other)
 {
-	struct flow4 *f;
-	bool fresh;
-
-	f = flow_find(key, &fresh);
-	if (!f)
-		return true;
-	if (!(f->flags & FLOW_KERNEL) && !(syn && flow_is_closed(f)))
+	if (!flow_is_partner(&s->key, other) && !(other->flags & FLOW_KERNEL) && !(s->syn && flow_is_closed(other)))
 		return false;
-	flow_delete(key, f);
+	flow_delete(&s->partner_key, other);
 	return true;
 }
 
@@ -124,22 +119,19 @@ GLOBAL int nat_enter(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
 	struct flow4 *other;
+	bool fresh;
 	long err;
 
 	if (!s)
 		return NAT_FULL;
 	flow_diffs(&s->key, &s->flow);
 	flow_partner(skb);
-	if (bpf_map_lookup_elem(&flows4, &s->partner_key) && !nat_evict(&s->partner_key, s->syn))
+	other = flow_find(&s->partner_key, &fresh);
+	if (other && !nat_evict(s, other))
 		return NAT_TAKEN;
 	err = bpf_map_update_elem(&flows4_new, &s->partner_key, &s->partner, BPF_NOEXIST);
-	if (err == -EEXIST) {
-		if (!nat_evict(&s->partner_key, s->syn))
-			return NAT_TAKEN;
-		err = bpf_map_update_elem(&flows4_new, &s->partner_key, &s->partner, BPF_NOEXIST);
-		if (err == -EEXIST)
-			return NAT_TAKEN;
-	}
+	if (err == -EEXIST)
+		return NAT_TAKEN;
 	if (err)
 		return NAT_FULL;
 	/* It may have moved from one table to the other between the look and the reservation. */
@@ -149,12 +141,8 @@ GLOBAL int nat_enter(struct __sk_buff *skb)
 	}
 	err = bpf_map_update_elem(&flows4_new, &s->key, &s->flow, BPF_NOEXIST);
 	if (err == -EEXIST) {
-		other = bpf_map_lookup_elem(&flows4_new, &s->key);
-		if (other && other->iif == s->flow.iif && other->epoch == s->flow.epoch) {
-			bpf_map_delete_elem(&flows4_new, &s->partner_key);
-			return NAT_LOST;
-		}
-		err = bpf_map_update_elem(&flows4_new, &s->key, &s->flow, BPF_ANY);
+		bpf_map_delete_elem(&flows4_new, &s->partner_key);
+		return NAT_LOST;
 	}
 	if (err) {
 		bpf_map_delete_elem(&flows4_new, &s->partner_key);
@@ -164,39 +152,75 @@ GLOBAL int nat_enter(struct __sk_buff *skb)
 }
 
 /*
+ * In: in scratch a flow's tuple and its own entry. Out: 1 where another CPU has just entered the same flow. What stands under the tuple
+ * otherwise is what this packet could not use, and is removed.
+ */
+GLOBAL int nat_is_entered(void)
+{
+	struct scratch *s = scratch_get();
+	struct flow4 *own;
+	bool fresh;
+
+	if (!s)
+		return 0;
+	own = flow_find(&s->key, &fresh);
+	if (!own)
+		return 0;
+	if (own->iif == s->flow.iif && own->epoch == s->flow.epoch && !(s->syn && flow_is_closed(own)))
+		return 1;
+	flow_delete(&s->key, own);
+	return 0;
+}
+
+/* In: as nat_enter, and the port to try. Out: as nat_enter. Where the address or the port is not the flow's own, sockets count too. */
+GLOBAL int nat_try(struct __sk_buff *skb, __u32 port, __u32 own)
+{
+	struct scratch *s = scratch_get();
+
+	if (!s)
+		return NAT_FULL;
+	s->flow.sport = port;
+	if (port != own)
+		s->flow.flags |= FLOW_SNAT;
+	if (s->flow.saddr != s->key.saddr || port != own) {
+		flow_partner_key(&s->key, &s->flow, &s->partner_key);
+		if (nat_port_taken(skb))
+			return NAT_TAKEN;
+	}
+	return nat_enter(skb);
+}
+
+/*
  * In: as nat_enter. Out: 0 with the flow entered, under its own source port where that is free, else under another; or the reason to drop.
  * Where the source's address stays as it is, only flows compete for the port.
  */
 GLOBAL int nat_allocate(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
-	__u32 start;
-	__be16 own;
+	__u32 start, own, tries;
+	int result = NAT_TAKEN;
 
 	if (!s)
 		return DROP_FLOW_TABLE;
+	if (nat_is_entered())
+		return DROP_NONE;
 	own = s->flow.sport;
 	start = bpf_get_prandom_u32();
+	tries = nat_has_port(s->key.proto) ? NAT_TRIES : 1;
 	for (__u32 i = 0; i < NAT_TRIES; i++) {
-		int result;
-
-		s->flow.sport = nat_candidate(own, start, i);
-		if (s->flow.sport != own)
-			s->flow.flags |= FLOW_SNAT;
-		if (s->flow.saddr != s->key.saddr || s->flow.sport != own) {
-			flow_partner_key(&s->key, &s->flow, &s->partner_key);
-			if (nat_port_taken(skb))
-				continue;
-		}
-		result = nat_enter(skb);
-		if (result == NAT_OK || result == NAT_LOST)
-			return DROP_NONE;
-		if (result == NAT_FULL)
-			return DROP_FLOW_TABLE;
-		if (!nat_has_port(s->key.proto))
+		if (i >= tries || result != NAT_TAKEN)
 			break;
+		result = nat_try(skb, nat_candidate(own, start, i), own);
 	}
-	return DROP_NO_PORT;
+	switch (result) {
+	case NAT_OK:
+	case NAT_LOST:
+		return DROP_NONE;
+	case NAT_FULL:
+		return DROP_FLOW_TABLE;
+	default:
+		return nat_is_entered() ? DROP_NONE : DROP_NO_PORT;
+	}
 }
 
 /* In: a protocol. Out: where its checksum field stands in its header; 0 where translation leaves the header alone. */

@@ -14,6 +14,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "global.h"
 #include "icmphdr.h"
 #include "types.h"
 
@@ -240,31 +241,34 @@ static __always_inline bool packet_is_midstream(const struct packet *p)
 }
 
 /*
- * In: a packet with IP options. Out: whether one of them asks for source routing (RFC 791, section 3.1), which nobody may ask of us, or
+ * In: a packet with IP options. Out: 1 where one of them asks for source routing (RFC 791, section 3.1), which nobody may ask of us, or
  * has no sane length.
  */
-static __noinline bool packet_source_routed(struct __sk_buff *skb)
+GLOBAL int packet_source_routed(struct __sk_buff *skb)
 {
 	__u32 off = IP_OFF + sizeof(struct iphdr), end;
 	__u8 option[2], ihl;
 
 	if (bpf_skb_load_bytes(skb, IP_OFF, &ihl, sizeof(ihl)))
-		return true;
+		return 1;
 	end = IP_OFF + (ihl & 0xf) * 4;
 	for (int i = 0; i < IP_OPTIONS_MAX; i++) {
-		if (off + sizeof(option) > end)
-			return false;
+		if (off >= end)
+			return 0;
+		/* Behind an option in the header's last byte stands layer 4: no length that would do. */
 		if (bpf_skb_load_bytes(skb, off, option, sizeof(option)))
-			return true;
+			return 1;
 		if (option[0] == IPOPT_END)
-			return false;
-		if (option[0] == IPOPT_LSRR || option[0] == IPOPT_SSRR)
-			return true;
-		if (option[0] != IPOPT_NOOP && option[1] < 2)
-			return true;
-		off += option[0] == IPOPT_NOOP ? 1 : option[1];
+			return 0;
+		if (option[0] == IPOPT_NOOP) {
+			off++;
+			continue;
+		}
+		if (option[0] == IPOPT_LSRR || option[0] == IPOPT_SSRR || option[1] < 2 || off + option[1] > end)
+			return 1;
+		off += option[1];
 	}
-	return false;
+	return 0;
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * scratch.h: what the functions of a flow's first packet hand to each other. It would not fit on the stack, and a function that takes
- * nothing but the packet is verified once, not once for each place that calls it.
+ * scratch.h: what the functions of a flow's first packet hand to each other. It would not fit on the stack, and a global function takes
+ * nothing else.
  */
 #ifndef EBPFNET_SCRATCH_H
 #define EBPFNET_SCRATCH_H
@@ -11,9 +11,6 @@
 
 #include "parse.h"
 #include "types.h"
-
-/* A function that the verifier looks at by itself. It is given the packet, and finds the rest in scratch. */
-#define GLOBAL __attribute__((noinline))
 
 /* A question to the kernel's routing tables, and the answer. */
 struct route {

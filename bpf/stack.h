@@ -69,6 +69,7 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 		p->pass = PASS_NONE;
 		f = flow_begin(s, p, PATH_IN, index);
 		f->flags = FLOW_KERNEL;
+		f->oif = to->ifindex;
 		f->verb = f->partner_verb = VERB_STACK;
 		return nat_allocate(skb);
 	}

@@ -12,13 +12,13 @@
 #include "publish.h"
 #include "types.h"
 
-/* Out: the endpoint that has the address, if it is still the one with this id. */
-static __always_inline struct endpoint4 *valid_endpoint(__be32 addr, __u32 id)
+/* Out: the endpoint that has the address, if it is still the one with this id, behind this device. */
+static __always_inline struct endpoint4 *valid_endpoint(__be32 addr, __u32 id, __u32 dev)
 {
 	struct addr4 key = {.addr = addr};
 	struct endpoint4 *ep = bpf_map_lookup_elem(&endpoints4, &key);
 
-	return ep && ep->id == id ? ep : NULL;
+	return ep && ep->id == id && ep->ifindex == dev ? ep : NULL;
 }
 
 /* Out: whether the address that hides the originator is still the host's. key is that of the originator's direction. */
@@ -32,8 +32,12 @@ static __always_inline bool valid_source(__be32 before, __be32 after)
 /* Out: whether dialling addr:port still leads to the container's port. */
 static __always_inline bool valid_publish(__be32 addr, __be16 port, __u8 proto, __be32 backend, __be16 backend_port)
 {
-	struct publish4 *pub = publish_find(addr, port, proto);
+	struct addr4 key = {.addr = addr};
+	struct publish4 *pub;
 
+	if (!bpf_map_lookup_elem(&host_addrs4, &key))
+		return false;
+	pub = publish_find(addr, port, proto);
 	return pub && pub->addr == backend && pub->port == backend_port;
 }
 
@@ -52,7 +56,7 @@ static __noinline bool flow_valid(const struct flow4_key *key, const struct flow
 	if (f->flags & FLOW_KERNEL)
 		return false;
 	if (from_id) {
-		from_ep = valid_endpoint(from, from_id);
+		from_ep = valid_endpoint(from, from_id, reply ? f->oif : f->iif);
 		if (!from_ep)
 			return false;
 		from_bridge = bpf_map_lookup_elem(&bridges4, &from_ep->bridge);
@@ -60,7 +64,7 @@ static __noinline bool flow_valid(const struct flow4_key *key, const struct flow
 			return false;
 	}
 	if (to_id) {
-		to_ep = valid_endpoint(to, to_id);
+		to_ep = valid_endpoint(to, to_id, reply ? f->iif : f->oif);
 		if (!to_ep)
 			return false;
 		to_bridge = bpf_map_lookup_elem(&bridges4, &to_ep->bridge);
