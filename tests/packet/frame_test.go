@@ -188,8 +188,13 @@ func insertOptions(b, options []byte) []byte {
 	return out
 }
 
-// describe writes a frame out for the report of a difference.
+// describe writes a frame out for the report of a difference: what a reader looks at first, then all of it.
 func describe(b []byte) string {
-	p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default)
-	return strings.Join([]string{p.String(), fmt.Sprintf("% x", b)}, "\n")
+	if len(b) < atL4+8 || binary.BigEndian.Uint16(b[atEtherType:]) != 0x0800 {
+		return fmt.Sprintf("% x", b)
+	}
+	at := func(off int) netip.Addr { return netip.AddrFrom4([4]byte(b[off : off+4])) }
+	l4 := min(atIP+int(b[atIP]&0xf)*4, len(b)-8)
+	return fmt.Sprintf("%s > %s, protocol %d %s > %s, ttl %d, layer 4 % x\n% x", net.HardwareAddr(b[6:12]), net.HardwareAddr(b[:6]),
+		b[atProto], at(atSource), at(atSource+4), b[22], b[l4:l4+8], b)
 }

@@ -67,6 +67,21 @@ func TestPackets(t *testing.T) {
 		{"local", testLocal},
 		{"host", testHost},
 		{"stranger", testStranger},
+		{"same port", testSamePort},
+		{"same id", testSameID},
+		{"host same", testHostSame},
+		{"host sockets", testHostSockets},
+		{"published port", testPublishedPort},
+		{"reserved port", testReservedPort},
+		{"parallel", testParallel},
+		{"evicted", testEvicted},
+		{"evicted and taken", testEvictedAndTaken},
+		{"flood", testFlood},
+		{"promotion", testPromotion},
+		{"reopen", testReopen},
+		{"phantom", testPhantom},
+		{"moved", testMoved},
+		{"endpoint changed", testEndpointChanged},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(t, d) })
 	}

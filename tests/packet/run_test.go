@@ -165,7 +165,7 @@ func (d *datapath) expect(tb testing.TB, h hook, f frame, want outcome) {
 		}
 	}
 	if b := out.bytes(); !bytes.Equal(b, got.data) {
-		tb.Errorf("%s: packet (-want +got):\n%s", what, cmp.Diff(describe(b), describe(got.data)))
+		tb.Errorf("%s: packet is\n%s\nwant\n%s", what, describe(got.data), describe(b))
 	}
 	if checksums(f.bytes()) == nil {
 		if err := checksums(got.data); err != nil {

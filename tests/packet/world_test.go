@@ -219,6 +219,8 @@ func (w *world) setBridge(s *maps.State, name string, on, off bpf.BridgeFlag) {
 
 func addr(s string) uint32 { return bpf.Addr(netip.MustParseAddr(s)) }
 
+func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
 func addrKey(s string) bpf.AddrKey { return bpf.AddrKey{Addr: addr(s)} }
 
 func protocols() map[string]uint8 {
