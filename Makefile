@@ -17,7 +17,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build generate test test-deps lint demo demo-clean clean
+.PHONY: help build generate test test-deps kernels lint demo demo-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,6 +35,10 @@ test: test-deps ## install what the tests need (Debian packages), then run them 
 
 test-deps: ## install what the tests and the generator need
 	packaging/install-deps.sh test
+
+kernels: ## the datapath in small virtual machines with Debian's kernels, from 5.10 on; root
+	packaging/install-deps.sh kernels
+	$(GO) run ./tests/kernels
 
 lint: ## gofmt, go vet, staticcheck, the direction of imports, go mod tidy
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt is not content with:"; echo "$$out"; exit 1; fi

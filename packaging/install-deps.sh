@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# install-deps.sh test|demo: installs from Debian's packages what the tests or the demo need and this machine lacks. It starts no service,
-# and a service that it installs is not started at boot either. Where nothing is missing it does nothing.
+# install-deps.sh test|demo|kernels: installs from Debian's packages what the tests, the demo or the kernels' machines need and this machine
+# lacks. It starts no service, and a service that it installs is not started at boot either. Where nothing is missing it does nothing.
 set -euo pipefail
 
 # What is needed, a command or a file, and the package that has it. A Docker that came from elsewhere is as good as Debian's.
@@ -24,6 +24,9 @@ test=(
 	llvm-strip-19:llvm-19
 	/usr/include/bpf/bpf_helpers.h:libbpf-dev
 	/usr/include/linux/bpf.h:linux-libc-dev
+)
+kernels=(
+	qemu-system-x86_64:qemu-system-x86
 )
 services=(docker.service docker.socket containerd.service prometheus.service)
 
@@ -49,8 +52,9 @@ have_service() { [[ -e /lib/systemd/system/$1 || -e /etc/systemd/system/$1 ]]; }
 case ${1-} in
 test) needs=("${test[@]}") ;;
 demo) needs=("${demo[@]}") ;;
+kernels) needs=("${kernels[@]}") ;;
 *)
-	echo "usage: install-deps.sh test|demo" >&2
+	echo "usage: install-deps.sh test|demo|kernels" >&2
 	exit 2
 	;;
 esac
