@@ -195,6 +195,7 @@ GLOBAL int resolve_conflict(struct __sk_buff *skb)
 		return 0;
 	f = flow_begin(s, p, PATH_HOST, 0);
 	f->flags = FLOW_SNAT;
+	f->bridge_slot = NO_SLOT; /* no bridge carries it */
 	f->verb = f->partner_verb = VERB_STACK;
 	f->partner_zone = ZONE_WIRE;
 	noted = bpf_map_lookup_elem(&notes, &zero);

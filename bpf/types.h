@@ -112,6 +112,9 @@ struct flow4 {
 	__u64 bytes;   /* link-layer header included */
 };
 
+/* A slot that no counters stand in. */
+#define NO_SLOT 0xffff
+
 /* An IPv4 address, as a key. */
 struct addr4 {
 	__be32 addr;
