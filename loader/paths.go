@@ -52,6 +52,11 @@ func pathsUnder(instance, bpffs, lib, run, log string) Paths {
 	}
 }
 
+// sibling gives another instance's paths on the same bpffs.
+func (p Paths) sibling(instance string) Paths {
+	return pathsUnder(instance, p.BPFFSMount, "/var/lib", "/run", "/var/log")
+}
+
 // ValidateInstance says whether a name may name an instance. Names become file names on bpffs, which takes no dots.
 func ValidateInstance(name string) error {
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`).MatchString(name) {
