@@ -82,6 +82,11 @@ func TestPackets(t *testing.T) {
 		{"phantom", testPhantom},
 		{"moved", testMoved},
 		{"endpoint changed", testEndpointChanged},
+		{"leaving", testLeaving},
+		{"sizes", testSizes},
+		{"marks", testMarks},
+		{"drops counted", testDropsCounted},
+		{"random", testRandom},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(t, d) })
 	}
