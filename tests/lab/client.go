@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -221,5 +220,36 @@ func (n *Netns) Serve(t testing.TB, name, addr string) {
 	go func() { _ = echo.ServeUDP(udp, name) }()
 }
 
-// TimedOut tells silence from a refusal.
-func TimedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+// ListenUDP opens an unconnected socket in the namespace until the test ends. Errors that come back by ICMP do not reach it.
+func (n *Netns) ListenUDP(t testing.TB, addr string) *net.UDPConn {
+	t.Helper()
+	var conn *net.UDPConn
+	err := n.Do(func() error {
+		pc, err := net.ListenPacket("udp4", addr)
+		if err != nil {
+			return err
+		}
+		conn = pc.(*net.UDPConn)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%s: listen: %v", n.Name, err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// AskFrom asks a server from an unconnected socket; whoever answers is in the answer.
+func AskFrom(conn *net.UDPConn, to string, within time.Duration) (echo.Answer, error) {
+	a := asking(nil)
+	return echo.AskFrom(conn, netip.MustParseAddrPort(to), a.token, within)
+}
+
+// Send sends one datagram from a socket of the namespace, to a multicast or broadcast address too.
+func (n *Netns) Send(t testing.TB, to string, payload []byte) {
+	t.Helper()
+	conn := n.ListenUDP(t, ":0")
+	if _, err := conn.WriteToUDPAddrPort(payload, netip.MustParseAddrPort(to)); err != nil {
+		t.Fatalf("%s: send to %s: %v", n.Name, to, err)
+	}
+}

@@ -3,6 +3,7 @@ package lab
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -20,6 +21,8 @@ type Container struct {
 	IP   netip.Addr // on its first network, in alphabetical order
 	MAC  string
 	IPs  map[string]netip.Addr // by network
+
+	Published []Binding // IPv4 only
 
 	host *Host
 }
@@ -82,7 +85,15 @@ type inspected struct {
 
 	NetworkSettings struct {
 		Networks map[string]struct{ IPAddress, MacAddress string }
+		Ports    map[string][]struct{ HostIp, HostPort string }
 	}
+}
+
+// Binding is a port of the host that Docker publishes.
+type Binding struct {
+	IP    netip.Addr
+	Port  uint16
+	Proto string
 }
 
 // Refresh reads what changes when a container starts or is connected, and waits until its servers listen.
@@ -109,6 +120,16 @@ func (c *Container) Refresh(t testing.TB) {
 		c.IPs[name] = ip
 		if !c.IP.IsValid() {
 			c.IP, c.MAC = ip, network.MacAddress
+		}
+	}
+	c.Published = nil
+	for port, bindings := range in.NetworkSettings.Ports {
+		_, proto, _ := strings.Cut(port, "/")
+		for _, b := range bindings {
+			addr, err := netip.ParseAddrPort(net.JoinHostPort(b.HostIp, b.HostPort))
+			if err == nil && addr.Addr().Is4() {
+				c.Published = append(c.Published, Binding{addr.Addr(), addr.Port(), proto})
+			}
 		}
 	}
 	if c.NS != nil {

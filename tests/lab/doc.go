@@ -6,5 +6,5 @@
 // left behind.
 //
 // The invariant: a lab touches only what it made. A dockerd that runs on the machine, its networks and its rules stay as they are.
-// It must not import the product's packages: it knows the product by its command line alone.
+// Of the product it knows the command line, and imports the shapes that the command line prints (agent/api), nothing else.
 package lab

@@ -3,6 +3,8 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"testing"
 )
 
 // World is how dockerd is configured.
@@ -50,6 +52,10 @@ type Host struct {
 	suite  *Suite
 	name   string
 	docker *docker
+
+	mu        sync.Mutex
+	shared    *Instance
+	instances []*Instance
 }
 
 // newHost builds the machines and starts dockerd.
@@ -122,6 +128,9 @@ func (h *Host) wire() error {
 // Close takes the machines down.
 func (h *Host) Close() error {
 	var errs []error
+	for _, in := range h.instances {
+		errs = append(errs, in.Close())
+	}
 	if h.docker != nil {
 		errs = append(errs, h.docker.close())
 	}
@@ -131,4 +140,19 @@ func (h *Host) Close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Machine makes one more namespace, with nothing in it but its loopback, until the test ends.
+func (h *Host) Machine(t testing.TB, name string) *Netns {
+	t.Helper()
+	n, err := newNetns(fmt.Sprintf("%s-%s-%s%d", h.suite.prefix, h.name, name, h.suite.next()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Errorf("close %s: %v", name, err)
+		}
+	})
+	return n
 }

@@ -98,6 +98,9 @@ func TestCapture(t *testing.T) {
 	if p.IP.TTL != 62 || p.Destination().String() != web.At(80) || p.Eth.DstMAC.String() != web.MAC || !p.ToUs {
 		t.Errorf("request inside: %v", p)
 	}
+	if p.Partial {
+		t.Error("offload is on")
+	}
 	// A broken checksum must show.
 	bad := p
 	bad.Data = append([]byte(nil), p.Data...)

@@ -76,13 +76,14 @@ func (s *Suite) leaks() error {
 	return errors.Join(errs...)
 }
 
-// Files are the paths that an instance of the product may make, and that must be gone after `detach --all`. The log stays.
+// Files are the paths that an instance of the product may make, and that must be gone after `detach --all`.
 func Files(instance string) []string {
 	return []string{
 		"/sys/fs/bpf/ebpfnet/" + instance,
 		"/var/lib/ebpfnet/" + instance,
 		"/run/ebpfnet/" + instance + ".sock",
 		"/run/ebpfnet/" + instance + ".lock",
+		"/var/log/ebpfnet/" + instance + ".log",
 	}
 }
 

@@ -16,7 +16,7 @@ type Packet struct {
 	At      time.Time
 	Sent    bool   // left by the device; otherwise it came in
 	ToUs    bool   // the link layer addressed it to this device (PACKET_HOST)
-	Partial bool   // its checksum was left to hardware, and is not in it yet
+	Partial bool   // its checksum is left to hardware
 	VLAN    uint16 // tag, 0 for none
 	Data    []byte
 
@@ -85,14 +85,11 @@ func (p Packet) Payload() []byte {
 	return nil
 }
 
-// Checksums is nil where the IPv4 header's checksum and the transport's are right. A packet whose checksum is still left to hardware is an
-// error, because it cannot be told; a capture that is to judge checksums stands behind a device with offload off.
+// Checksums is nil where the IPv4 header's checksum and the transport's are right. Where the transport's was left to hardware, it must hold
+// the sum of the pseudo-header that hardware starts from.
 func (p Packet) Checksums() error {
 	if p.IP == nil {
 		return fmt.Errorf("not an IPv4 packet")
-	}
-	if p.Partial {
-		return fmt.Errorf("checksum is left to hardware")
 	}
 	ip := p.Data[14:]
 	header := int(p.IP.IHL) * 4
@@ -104,17 +101,27 @@ func (p Packet) Checksums() error {
 	}
 	body := ip[header:p.IP.Length]
 	pseudo := sum(ip[12:20], uint32(p.IP.Protocol)+uint32(len(body)))
+	var field uint16
 	switch {
-	case p.UDP != nil && p.UDP.Checksum == 0: // none was sent (RFC 768)
-		return nil
-	case p.TCP != nil, p.UDP != nil:
-		if got := fold(sum(body, pseudo)); got != 0xffff {
-			return fmt.Errorf("%s checksum is off by %#04x", p.IP.Protocol, ^got)
+	case p.TCP != nil:
+		field = p.TCP.Checksum
+	case p.UDP != nil:
+		if field = p.UDP.Checksum; field == 0 && !p.Partial { // none was sent (RFC 768)
+			return nil
 		}
 	case p.ICMP != nil:
-		if got := fold(sum(body, 0)); got != 0xffff {
-			return fmt.Errorf("ICMP checksum is off by %#04x", ^got)
+		pseudo = 0
+	default:
+		return nil
+	}
+	if p.Partial {
+		if want := fold(pseudo); field != want {
+			return fmt.Errorf("%s checksum, left to hardware, is %#04x instead of %#04x", p.IP.Protocol, field, want)
 		}
+		return nil
+	}
+	if got := fold(sum(body, pseudo)); got != 0xffff {
+		return fmt.Errorf("%s checksum is off by %#04x", p.IP.Protocol, ^got)
 	}
 	return nil
 }

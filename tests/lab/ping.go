@@ -95,7 +95,12 @@ func (p *Pinger) Hear(timeout time.Duration) (Heard, error) {
 // sequence number and the payload.
 func (p *Pinger) Ping(t testing.TB, to string, payload []byte) {
 	t.Helper()
-	seq := p.Send(t, to, payload)
+	p.Expect(t, to, p.Send(t, to, payload), payload)
+}
+
+// Expect checks that what is heard next answers a request that Send sent.
+func (p *Pinger) Expect(t testing.TB, to string, seq int, payload []byte) {
+	t.Helper()
 	h, err := p.Hear(Patience)
 	if err != nil {
 		t.Fatalf("ping %s: %v", to, err)
