@@ -69,6 +69,8 @@ start_dockerd() {
 	[[ ! -e /sys/class/net/docker0 ]] || note dockerd.bridge-was-there
 	! iptables -S DOCKER >/dev/null 2>&1 || note dockerd.rules-were-there
 	note dockerd.tables "$(nft list tables 2>/dev/null)"
+	[[ ! -e /run/docker ]] || note dockerd.run-docker-was-there
+	[[ ! -e /run/containerd ]] || note dockerd.run-containerd-was-there
 	mkdir -p "$state/dockerd"
 	nohup dockerd --data-root "$state/dockerd/data" --exec-root "$state/dockerd/exec" --pidfile "$state/dockerd.pid" \
 		-H "unix://$socket" >"$state/dockerd.log" 2>&1 </dev/null &
@@ -217,7 +219,6 @@ undo_objects() {
 	if done_before attached; then
 		"$program" detach --all --yes || return
 		rm -f "$state/attached"
-		echo "detached ebpfnet"
 	fi
 	if done_before objects; then
 		if docker_answers; then
@@ -255,7 +256,13 @@ stop_dockerd() {
 	read -ra policy <"$state/dockerd.policy"
 	[[ ${#policy[@]} -eq 0 ]] || iptables "${policy[@]}"
 	done_before dockerd.rules-were-there || remove_docker_rules
-	echo "removed docker0 and Docker's rules"
+	local dir
+	for dir in docker containerd; do
+		done_before "dockerd.run-$dir-was-there" || rm -rf "/run/$dir"
+	done
+	# dockerd mounts its folder on itself.
+	while read -r dir; do umount "$dir" || true; done < <(awk -v s="$state/" 'index($2, s) == 1 { print $2 }' /proc/self/mounts | sort -r)
+	echo "removed docker0, Docker's rules and Docker's files"
 }
 
 # remove_docker_rules: dockerd leaves its own behind when it ends.
@@ -269,7 +276,7 @@ remove_docker_rules() {
 		for chain in $(iptables -t "$table" -S | grep -oP '^-N \KDOCKER\S*'); do iptables -t "$table" -F "$chain"; done
 		for chain in $(iptables -t "$table" -S | grep -oP '^-N \KDOCKER\S*'); do iptables -t "$table" -X "$chain"; done
 		# A table that came with Docker and holds nothing now but the chains that every such table has.
-		if ! grep -qx "table ip $table" "$state/dockerd.tables" && [[ -z $(iptables -t "$table" -S | grep -v '^-P') ]]; then
+		if ! grep -qx "table ip $table" "$state/dockerd.tables" && ! iptables -t "$table" -S | grep -qv '^-P'; then
 			nft delete table ip "$table" 2>/dev/null || true
 		fi
 	done
