@@ -163,7 +163,14 @@ func replace[K comparable, V any](tb testing.TB, m *ebpf.Map, want map[K]V) {
 	for i, k := range keys {
 		values[i] = want[k]
 	}
-	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
+	_, err := m.BatchUpdate(keys, values, nil)
+	if errors.Is(err, ebpf.ErrNotSupported) { // LPM tries before Linux 5.13
+		err = nil
+		for key, value := range want {
+			err = errors.Join(err, m.Put(key, value))
+		}
+	}
+	if err != nil {
 		tb.Fatalf("fill map %s: %v", m, err)
 	}
 }
