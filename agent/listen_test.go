@@ -69,14 +69,24 @@ func TestListenedOn(t *testing.T) {
 
 // H-12: the test for sockets in the way is part of publishing, which has a second for every port there is.
 func TestListenedOnEveryPort(t *testing.T) {
-	start := time.Now()
+	used := cpuTime(t)
 	// 127.0.0.3 is used by nobody but wildcard sockets.
 	if _, err := listenedOn(netip.MustParseAddr("127.0.0.3"), 1, 65535, unix.IPPROTO_UDP); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d > time.Second {
+	if d := cpuTime(t) - used; d > time.Second {
 		t.Errorf("took %v", d)
 	}
+}
+
+// cpuTime is what this process has used of a processor. Unlike the clock's time it does not grow because others are busy too.
+func cpuTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func TestParseSocketAddr(t *testing.T) {

@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ebpfnet/ebpfnet/loader"
+	"github.com/ebpfnet/ebpfnet/policy"
+)
+
+// Options are what an agent is told when it starts.
+type Options struct {
+	Paths           loader.Paths
+	Version         string
+	DockerHost      string // empty: the usual place
+	Settings        loader.Settings
+	MetricsAddr     string // "off": none
+	MetricsExplicit bool   // the user named it: no metrics there is an error
+	Resync          time.Duration
+	Background      bool // started by attach: `detach --all` ends it
+	Log             *slog.Logger
+	Ready           func(error) // called once, with nil
+}
+
+// Agent is a running agent. Its fields up to the channel belong to the run loop.
+type Agent struct {
+	o    Options
+	host Host
+	log  *slog.Logger
+
+	state    State
+	ids      *policy.Identities
+	settled  policy.Result  // as it was put to work last
+	devices  map[int]device // that have programs of ours, by ifindex
+	ports    map[int]bool   // bridge ports that may have forwarding entries of ours
+	entries  map[fdbEntry]bool
+	sockets  bool // the socket programs are attached
+	problems map[string][]string
+	retry    retry
+	quit     bool // end, having nothing to look after
+
+	metricsURL string // empty: none; set before the loop starts
+
+	requests chan request
+
+	// tables guards dp against being closed while it is read from outside the loop.
+	tables sync.RWMutex
+	dp     Datapath // nil while nothing is attached
+
+	view  atomic.Pointer[view]
+	sweep atomic.Pointer[sweep]
+}
+
+// device is one that has programs of ours. An ifindex may be another device's by the next look; the name tells, since two changes within
+// one look are rare and the resync asks the kernel.
+type device struct {
+	name string
+	kind deviceKind
+}
+
+type deviceKind int
+
+const (
+	unknownDevice deviceKind = iota // attached by an agent before this one
+	vethDevice
+	bridgeDevice
+	uplinkDevice
+)
+
+func newAgent(o Options, h Host, s State) *Agent {
+	a := &Agent{o: o, host: h, log: o.Log, state: s, problems: map[string][]string{}, requests: make(chan request)}
+	a.publishView()
+	return a
+}
+
+// errStopping answers requests that come too late.
+var errStopping = errors.New("the agent is stopping")
+
+// request is a piece of work for the run loop.
+type request struct {
+	do   func(context.Context) error
+	done chan error
+}
+
+// enter has the run loop do something, and waits for it. What has begun is done to its end even where the asker has gone.
+func (a *Agent) enter(ctx context.Context, do func(context.Context) error) error {
+	r := request{do: do, done: make(chan error, 1)}
+	select {
+	case a.requests <- r:
+	case <-ctx.Done():
+		return errStopping
+	}
+	return <-r.done
+}
+
+// minGap is the least time between two looks at the host that wake-ups cause: a container's start is a dozen of them.
+const minGap = 50 * time.Millisecond
+
+// loop changes things until the context ends or nothing is left to look after.
+func (a *Agent) loop(ctx context.Context, notify *notifier) {
+	resync := time.NewTicker(a.o.Resync)
+	defer resync.Stop()
+	due := time.NewTimer(time.Hour) // a look that is put off
+	due.Stop()
+	defer due.Stop()
+	alive := make(<-chan time.Time)
+	if d := notify.watchdogInterval(); d > 0 {
+		t := time.NewTicker(d)
+		defer t.Stop()
+		alive = t.C
+	}
+	var last time.Time
+	look := func(full bool) {
+		due.Stop()
+		if err := a.reconcile(ctx, full); err != nil && ctx.Err() == nil {
+			due.Reset(a.retry.next())
+		} else {
+			a.retry.reset()
+		}
+		last = time.Now()
+		notify.status(a.summary(), true)
+	}
+	for !a.quit {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-a.requests:
+			r.done <- r.do(ctx)
+			last = time.Now()
+			notify.status(a.summary(), true)
+		case <-a.host.Observer.Changes():
+			if wait := minGap - time.Since(last); wait > 0 {
+				due.Reset(wait)
+			} else {
+				look(false)
+			}
+		case <-due.C:
+			look(a.retry.failing())
+		case <-resync.C:
+			look(true)
+		case <-alive:
+			notify.alive()
+		}
+	}
+}
+
+// retry is the time between attempts to do what has failed.
+type retry struct{ delay time.Duration }
+
+const (
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+)
+
+func (r *retry) next() time.Duration {
+	r.delay = min(max(2*r.delay, firstRetry), lastRetry)
+	return r.delay
+}
+
+func (r *retry) failing() bool { return r.delay > 0 }
+
+func (r *retry) reset() { r.delay = 0 }

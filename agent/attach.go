@@ -1,0 +1,289 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ebpfnet/ebpfnet/agent/api"
+	"github.com/ebpfnet/ebpfnet/policy"
+)
+
+// The modes that a bridge can be attached in.
+const (
+	modeAuto    = "auto"
+	modeNative  = "native"
+	modeOffload = "offload"
+)
+
+// usageError is a request that makes no sense whatever the host looks like.
+type usageError struct{ error }
+
+// attach runs in the loop. An agent that was started for a request that fails has nothing to stay for.
+func (a *Agent) attach(ctx context.Context, r api.AttachRequest) (api.Started, error) {
+	started, err := a.tryAttach(ctx, r)
+	if err != nil && a.o.Background && a.dp == nil && !wantsDatapath(a.state.Intent) && len(a.state.Intent.Publish) == 0 {
+		a.quit = true
+	}
+	return started, err
+}
+
+func (a *Agent) tryAttach(ctx context.Context, r api.AttachRequest) (api.Started, error) {
+	if err := checkAttachRequest(r); err != nil {
+		return api.Started{}, err
+	}
+	o, err := a.observe(ctx)
+	if err != nil {
+		return api.Started{}, err
+	}
+	if err := a.checkDevices(o, r); err != nil {
+		return api.Started{}, err
+	}
+	if r.Mode == modeAuto {
+		if err := a.checkRules(ctx); err != nil {
+			return api.Started{}, err
+		}
+	}
+	if err := a.change(ctx, o, withAttach(a.state.Intent, r), func(p policy.Result) error { return checkAttached(p, r) }); err != nil {
+		return api.Started{}, err
+	}
+	started := api.Started{At: time.Now()}
+	for _, b := range a.settled.Bridges {
+		switch {
+		case !r.All && !slices.Contains(r.Bridges, b.Name):
+		case b.Attached:
+			started.Attached = append(started.Attached, b.Name)
+		default:
+			started.Waiting = append(started.Waiting, b.Name)
+		}
+	}
+	a.log.Info("attached", "bridges", started.Attached, "waiting", started.Waiting, "mode", r.Mode)
+	return started, nil
+}
+
+func checkAttachRequest(r api.AttachRequest) error {
+	switch {
+	case r.All == (len(r.Bridges) > 0):
+		return usageError{errors.New("attach either bridges by name, or all")}
+	case r.Mode == modeOffload:
+		return errors.New("mode offload is not available in this version: use auto or native")
+	case r.Mode != modeAuto && r.Mode != modeNative:
+		return usageError{fmt.Errorf("mode %q: it is auto, native or offload", r.Mode)}
+	}
+	return nil
+}
+
+// checkDevices refuses names that mean nothing here, unless they are to be waited for.
+func (a *Agent) checkDevices(o policy.Observed, r api.AttachRequest) error {
+	if r.All && !r.Wait && !a.host.Observer.Docker() {
+		return errors.New("Docker does not answer, and --all means its networks: start dockerd, see --docker-host, or name bridges with --bridge")
+	}
+	for _, name := range r.Bridges {
+		i := slices.IndexFunc(o.Bridges, func(b policy.Bridge) bool { return b.Name == name })
+		switch {
+		case i >= 0 && len(o.Bridges[i].Addrs) == 0 && !r.Wait:
+			return fmt.Errorf("bridge %s has no IPv4 address: give it one (`ip address add ADDRESS/LENGTH dev %[1]s`)", name)
+		case i >= 0:
+		case a.host.DeviceExists(name):
+			return fmt.Errorf("%s is not a bridge: %s", name, bridgesHere(o))
+		case !r.Wait:
+			return fmt.Errorf("no bridge %s: %s, and --wait waits for one that is to come", name, bridgesHere(o))
+		}
+	}
+	for _, name := range r.Uplinks {
+		i := slices.IndexFunc(o.Uplinks, func(u policy.Uplink) bool { return u.Name == name })
+		switch {
+		case i >= 0 && !o.Uplinks[i].Ethernet:
+			return fmt.Errorf("uplink %s has no link-layer header (it is a tunnel): not supported yet", name)
+		case i >= 0:
+		case a.host.DeviceExists(name):
+			return fmt.Errorf("%s cannot be an uplink: %s", name, uplinksHere(o))
+		case !r.Wait:
+			return fmt.Errorf("no device %s: %s", name, uplinksHere(o))
+		}
+	}
+	return nil
+}
+
+func bridgesHere(o policy.Observed) string {
+	var names []string
+	for _, b := range o.Bridges {
+		names = append(names, b.Name)
+	}
+	if len(names) == 0 {
+		return "there are no bridges here"
+	}
+	slices.Sort(names)
+	return "the bridges here are " + enumerate(names)
+}
+
+func uplinksHere(o policy.Observed) string {
+	var names []string
+	for _, u := range o.Uplinks {
+		names = append(names, u.Name)
+	}
+	if len(names) == 0 {
+		return "no device here leads outside"
+	}
+	slices.Sort(names)
+	return "the devices here are " + enumerate(names)
+}
+
+// enumerate joins names for one line, and cuts a long list.
+func enumerate(names []string) string {
+	const most = 8
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// checkRules refuses to bypass netfilter rules that someone other than Docker made.
+func (a *Agent) checkRules(ctx context.Context) error {
+	foreign, err := a.host.ForeignRules(ctx)
+	if err != nil {
+		return fmt.Errorf("look for netfilter rules that would be bypassed: %w: `--mode native` attaches without looking", err)
+	}
+	if len(foreign) == 0 {
+		return nil
+	}
+	return fmt.Errorf("attaching would bypass netfilter rules that are not Docker's own (%s): remove them, or attach with `--mode native` to do "+
+		"without them", describeRules(foreign))
+}
+
+func describeRules(rules []string) string {
+	const most = 3
+	s := fmt.Sprintf("%d: %s", len(rules), strings.Join(rules[:min(len(rules), most)], "; "))
+	if len(rules) > most {
+		s += "; ..."
+	}
+	return s
+}
+
+// watchRules tells of rules that came after attaching.
+func (a *Agent) watchRules(ctx context.Context) {
+	delete(a.problems, "rules")
+	in := a.state.Intent
+	auto := in.All && in.AllMode != modeNative || slices.ContainsFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Mode != modeNative })
+	if !auto {
+		return
+	}
+	foreign, err := a.host.ForeignRules(ctx)
+	switch {
+	case err != nil:
+		a.problems["rules"] = []string{"look for netfilter rules: " + err.Error()}
+	case len(foreign) > 0:
+		a.problems["rules"] = []string{"the datapath bypasses netfilter rules that are not Docker's own (" + describeRules(foreign) + ")"}
+	}
+}
+
+// withAttach adds what a request asks for to an intent.
+func withAttach(in policy.Intent, r api.AttachRequest) policy.Intent {
+	if r.All {
+		in.All, in.AllMode = true, r.Mode
+	}
+	in.Bridges = slices.Clone(in.Bridges)
+	for _, name := range r.Bridges {
+		in.Bridges = slices.DeleteFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Name == name })
+		in.Bridges = append(in.Bridges, policy.BridgeIntent{Name: name, Mode: r.Mode})
+	}
+	if len(r.Uplinks) > 0 {
+		in.Uplinks = slices.Clone(r.Uplinks)
+	}
+	return in
+}
+
+// checkAttached looks at what became of a request.
+func checkAttached(p policy.Result, r api.AttachRequest) error {
+	if r.Wait {
+		return nil
+	}
+	for _, b := range p.Bridges {
+		if slices.Contains(r.Bridges, b.Name) && !b.Attached {
+			return fmt.Errorf("bridge %s is not attached: %s", b.Name, b.Why)
+		}
+	}
+	for _, u := range p.Uplinks {
+		if slices.Contains(r.Uplinks, u.Name) && !u.Attached {
+			return fmt.Errorf("uplink %s is not attached: %s", u.Name, u.Why)
+		}
+	}
+	return nil
+}
+
+// change puts a new intent to work, and goes back to the old one where that fails or check does not like the result.
+func (a *Agent) change(ctx context.Context, o policy.Observed, in policy.Intent, check func(policy.Result) error) error {
+	old := a.state.Intent
+	err := a.apply(o, in, false)
+	if err == nil && check != nil {
+		err = check(a.settled)
+	}
+	if err == nil {
+		next := a.state
+		next.Intent = in
+		err = a.save(next)
+	}
+	if err == nil {
+		a.setProblem("reconcile", nil)
+		a.publishView()
+		return nil
+	}
+	if !wantsDatapath(old) {
+		err = errors.Join(err, a.release())
+	} else if undo := a.apply(o, old, false); undo != nil {
+		a.log.Error("go back to what was", "error", undo)
+		a.setProblem("reconcile", undo)
+	}
+	a.publishView()
+	return err
+}
+
+// detach runs in the loop.
+func (a *Agent) detach(ctx context.Context, r api.DetachRequest) error {
+	if r.All == (len(r.Bridges) > 0) {
+		return usageError{errors.New("detach either bridges by name, or all")}
+	}
+	if r.All {
+		if err := a.release(); err != nil {
+			return err
+		}
+		a.log.Info("detached everything")
+		a.quit = a.o.Background
+		return nil
+	}
+	in := a.state.Intent
+	in.Bridges = slices.Clone(in.Bridges)
+	for _, name := range r.Bridges {
+		left := slices.DeleteFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Name == name })
+		if len(left) == len(in.Bridges) {
+			return a.notDetachable(name)
+		}
+		in.Bridges = left
+	}
+	o, err := a.observe(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.change(ctx, o, in, nil); err != nil {
+		return err
+	}
+	a.log.Info("detached", "bridges", r.Bridges)
+	return nil
+}
+
+func (a *Agent) notDetachable(name string) error {
+	var attached []string
+	for _, b := range a.settled.Bridges {
+		if b.Name == name {
+			return fmt.Errorf("bridge %s is attached because of `attach --all`: `detach --all` takes all off", name)
+		}
+		attached = append(attached, b.Name)
+	}
+	if len(attached) == 0 {
+		return fmt.Errorf("bridge %s is not attached: none is", name)
+	}
+	return fmt.Errorf("bridge %s is not attached: %s", name, "attached are "+enumerate(attached))
+}

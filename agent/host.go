@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/ebpfnet/ebpfnet/bpf"
+	"github.com/ebpfnet/ebpfnet/loader"
+	"github.com/ebpfnet/ebpfnet/maps"
+	"github.com/ebpfnet/ebpfnet/metrics"
+	"github.com/ebpfnet/ebpfnet/policy"
+)
+
+// Host is all that the agent sees and changes outside itself.
+type Host struct {
+	Observer Observer
+	// ForeignRules lists the netfilter rules that the datapath would bypass and that are not Docker's own.
+	ForeignRules func(context.Context) ([]string, error)
+	// LoadDatapath loads the programs and makes the maps, or adopts those that are pinned.
+	LoadDatapath func() (Datapath, error)
+	// RemoveDatapath takes away everything that LoadDatapath and attaching left, loaded or not.
+	RemoveDatapath func() error
+	// Listening names a socket in the way of a published port, or "".
+	Listening func(addr netip.Addr, first, last uint16, proto uint8) (string, error)
+	// DeviceExists tells whether there is a network device of that name.
+	DeviceExists func(name string) bool
+	// BridgePorts gives the ifindexes of the ports of bridges.
+	BridgePorts func(bridges []string) (map[int]bool, error)
+	FDB         fdbTable
+	Sysctls     sysctls
+	Features    loader.Features
+	Names       bpf.Names
+	// ObserveReconcile counts a look at the host, and its error where it ended in one.
+	ObserveReconcile func(time.Duration, error)
+}
+
+// Observer sees the kernel's devices and Docker's containers.
+type Observer interface {
+	// Observe looks at everything. What cannot be seen for now (Docker, say) is missing from the result and told by Problems.
+	Observe(context.Context) (policy.Observed, error)
+	// Changes gives a value when something has changed since the last Observe began.
+	Changes() <-chan struct{}
+	// Docker tells whether Docker's events are followed.
+	Docker() bool
+	Problems() []string
+}
+
+// Datapath is the programs and the maps. Attaching is the run loop's; the rest is safe from any goroutine until Close.
+type Datapath interface {
+	AttachVeth(ifindex int) error
+	AttachBridge(ifindex int) error
+	AttachUplink(ifindex int) error
+	AttachSockets() error
+	Detach(ifindex int) error
+	DetachSockets() error
+	Attached() (map[int]loader.Hooks, error)
+	Features() loader.Features
+	Hook() string
+	Notes() []string
+	Problems() []string
+	Close()
+
+	Tables
+}
+
+// Tables are the maps.
+type Tables interface {
+	metrics.Counters
+	Load() (maps.State, error)
+	// Sync writes the difference between the state and what was written last; verify: and what the kernel has.
+	Sync(want maps.State, verify bool) error
+	// Slots are how many endpoints and bridges the counters have room for.
+	Slots() policy.Slots
+	ClearEndpointSlot(slot uint16) error
+	ClearBridgeSlot(slot uint16) error
+	// DeleteFlowsOf deletes the flows of endpoints, by id.
+	DeleteFlowsOf(ids map[uint32]bool) (int, error)
+	// Now is the time in ticks, which flow entries' times are told in.
+	Now() (uint32, error)
+	Config() (bpf.Config, error)
+	Flows(fn func(*maps.FlowRow) bool) error
+	// Expire deletes idle flows and counts the others.
+	Expire(now uint32, cfg bpf.Config) (maps.Sweep, error)
+	// Fill tells how full the maps are that Sync writes.
+	Fill() []maps.Fill
+}

@@ -1,0 +1,335 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebpfnet/ebpfnet/policy"
+)
+
+// reconcile looks at the host and makes the datapath agree with it. A full one also believes nothing of what the agent remembers: other
+// tools may have removed programs, forwarding entries or map entries.
+func (a *Agent) reconcile(ctx context.Context, full bool) error {
+	start := time.Now()
+	err := a.lookAndApply(ctx, full)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	a.host.ObserveReconcile(time.Since(start), err)
+	a.setProblem("reconcile", err)
+	if err != nil {
+		a.log.Error("reconcile", "error", err)
+	}
+	a.publishView()
+	return err
+}
+
+func (a *Agent) lookAndApply(ctx context.Context, full bool) error {
+	o, err := a.observe(ctx)
+	if err != nil {
+		return err
+	}
+	if full {
+		a.watchRules(ctx)
+	}
+	return a.apply(o, a.state.Intent, full)
+}
+
+func (a *Agent) observe(ctx context.Context) (policy.Observed, error) {
+	o, err := a.host.Observer.Observe(ctx)
+	if err != nil {
+		return o, fmt.Errorf("look at the host: %w", err)
+	}
+	a.problems["observe"] = a.host.Observer.Problems()
+	return o, nil
+}
+
+// deviceError is a failure with one device; the others are served all the same.
+type deviceError struct {
+	name string
+	err  error
+}
+
+func (e *deviceError) Error() string { return fmt.Sprintf("device %s: %v", e.name, e.err) }
+func (e *deviceError) Unwrap() error { return e.err }
+
+// apply makes the datapath agree with what is there and what is wanted. Maps are written before programs that read them are attached, and
+// programs are taken off before what they need goes. After an error it may be called again.
+func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
+	if a.dp == nil && !wantsDatapath(in) {
+		return nil
+	}
+	if err := a.ensureDatapath(); err != nil {
+		return err
+	}
+	r := policy.Compile(o, in, a.ids)
+	want := wantedDevices(r)
+	var errs []error
+	if full {
+		errs = append(errs, a.believeKernel())
+	}
+	errs = append(errs, a.detachUnwanted(want, len(r.State.Bridges) > 0))
+	if err := a.writeTables(r, full); err != nil {
+		return err
+	}
+	errs = append(errs, a.attachWanted(want))
+	if len(r.State.Bridges) > 0 && (!a.sockets || full) {
+		if err := a.dp.AttachSockets(); err != nil {
+			errs = append(errs, err)
+		} else {
+			a.sockets = true
+		}
+	}
+	errs = append(errs, a.syncForwarding(r, full), a.syncSysctls(r))
+	a.logChanges(a.settled, r)
+	a.settled = r
+	a.problems["policy"] = r.Problems
+	a.problems["datapath"] = append(a.dp.Notes(), a.dp.Problems()...)
+	a.publishView()
+	return errors.Join(errs...)
+}
+
+func wantsDatapath(in policy.Intent) bool { return len(in.Bridges) > 0 || in.All }
+
+// ensureDatapath loads programs and maps where they are not, and goes on from what is in them.
+func (a *Agent) ensureDatapath() error {
+	if a.dp != nil {
+		return nil
+	}
+	dp, err := a.host.LoadDatapath()
+	if err != nil {
+		return err
+	}
+	have, err := dp.Load()
+	if err != nil {
+		dp.Close()
+		return fmt.Errorf("read maps: %w", err)
+	}
+	a.ids = policy.NewIdentities(have, dp.Slots())
+	a.devices, a.ports, a.entries, a.sockets = map[int]device{}, map[int]bool{}, nil, false
+	a.tables.Lock()
+	a.dp = dp
+	a.tables.Unlock()
+	a.log.Info("datapath loaded", "hook", dp.Hook(), "bridges", len(have.Bridges), "endpoints", len(have.Veths))
+	return a.believeKernel()
+}
+
+// believeKernel replaces what the agent remembers of its attachments by what the kernel says.
+func (a *Agent) believeKernel() error {
+	hooks, err := a.dp.Attached()
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(a.devices, func(ifindex int, d device) bool {
+		h, ok := hooks[ifindex]
+		if !ok || len(h.Programs) != 2 || h.Gone {
+			a.log.Warn("programs are gone", "device", d.name, "ifindex", ifindex)
+			return true
+		}
+		return false
+	})
+	for ifindex := range hooks {
+		if _, known := a.devices[ifindex]; !known {
+			a.devices[ifindex] = device{}
+		}
+	}
+	a.entries = nil
+	return nil
+}
+
+// wantedDevices are those that the result puts programs on. Without a bridge nothing is to be carried anywhere.
+func wantedDevices(r policy.Result) map[int]device {
+	want := map[int]device{}
+	for _, u := range r.Uplinks {
+		if u.Attached && len(r.State.Bridges) > 0 {
+			want[u.Index] = device{u.Name, uplinkDevice}
+		}
+	}
+	for _, b := range r.Bridges {
+		if b.Attached {
+			want[b.Index] = device{b.Name, bridgeDevice}
+		}
+	}
+	for _, e := range r.Endpoints {
+		want[e.Index] = device{e.Veth, vethDevice}
+	}
+	return want
+}
+
+func (a *Agent) detachUnwanted(want map[int]device, sockets bool) error {
+	var errs []error
+	for ifindex, d := range a.devices {
+		if _, wanted := want[ifindex]; wanted {
+			continue
+		}
+		if err := a.dp.Detach(ifindex); err != nil {
+			errs = append(errs, &deviceError{d.name, err})
+			continue
+		}
+		delete(a.devices, ifindex)
+		a.log.Debug("detached", "device", d.name, "ifindex", ifindex)
+	}
+	if !sockets {
+		if err := a.dp.DetachSockets(); err != nil {
+			errs = append(errs, err)
+		} else {
+			a.sockets = false
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// attachWanted puts programs on devices that have none yet, containers first: a bridge's programs send to containers only.
+func (a *Agent) attachWanted(want map[int]device) error {
+	var errs []error
+	for _, k := range []struct {
+		kind   deviceKind
+		attach func(int) error
+	}{{vethDevice, a.dp.AttachVeth}, {bridgeDevice, a.dp.AttachBridge}, {uplinkDevice, a.dp.AttachUplink}} {
+		for _, ifindex := range slices.Sorted(maps.Keys(want)) {
+			d := want[ifindex]
+			if d.kind != k.kind || a.devices[ifindex] == d {
+				continue
+			}
+			err := k.attach(ifindex)
+			switch {
+			case errors.Is(err, unix.ENODEV):
+				// It has left since it was seen; its leaving wakes the agent again.
+				delete(a.devices, ifindex)
+			case err != nil:
+				errs = append(errs, &deviceError{d.name, err})
+			default:
+				a.devices[ifindex] = d
+				a.log.Debug("attached", "device", d.name, "ifindex", ifindex)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// writeTables writes the maps. A slot is cleared before anyone can count into it, and what a gone endpoint's flows would still do is
+// ended as soon as no new ones can come to be.
+func (a *Agent) writeTables(r policy.Result, verify bool) error {
+	t := r.Turnover
+	for _, i := range t.Added {
+		if err := a.dp.ClearEndpointSlot(i.Slot); err != nil {
+			return fmt.Errorf("clear counters: %w", err)
+		}
+	}
+	for _, i := range t.AddedBridge {
+		if err := a.dp.ClearBridgeSlot(i.Slot); err != nil {
+			return fmt.Errorf("clear counters: %w", err)
+		}
+	}
+	if err := a.dp.Sync(r.State, verify); err != nil {
+		return fmt.Errorf("write maps: %w", err)
+	}
+	if err := a.purge(t.Gone); err != nil {
+		return err
+	}
+	a.ids.Settle(t)
+	return nil
+}
+
+// syncForwarding keeps a forwarding entry for each endpoint's address.
+func (a *Agent) syncForwarding(r policy.Result, full bool) error {
+	want, ports := map[fdbEntry]bool{}, map[int]bool{}
+	for _, e := range r.Endpoints {
+		ports[e.Index] = true
+		if len(e.MAC) == 6 {
+			want[fdbEntry{e.Index, [6]byte(e.MAC)}] = true
+		}
+	}
+	if !full && a.entries != nil && maps.Equal(want, a.entries) {
+		return nil
+	}
+	// A port that is no endpoint any more may still be a port.
+	for p := range a.ports {
+		if !ports[p] {
+			ports[p] = true
+		}
+	}
+	if err := syncFDB(a.host.FDB, ports, want); err != nil {
+		a.entries = nil
+		return err
+	}
+	a.entries = want
+	a.ports = map[int]bool{}
+	for e := range want {
+		a.ports[e.port] = true
+	}
+	return nil
+}
+
+func (a *Agent) syncSysctls(r policy.Result) error {
+	attached := map[string]bool{}
+	var errs []error
+	for _, b := range r.Bridges {
+		if !b.Attached {
+			continue
+		}
+		attached[b.Name] = true
+		records, err := a.host.Sysctls.ensure(a.state.Sysctls, b.Name, b.Index, routeLocalnet, "1", a.rememberSysctls)
+		if err == nil {
+			a.state.Sysctls = records
+		} else if !errors.Is(err, unix.ENOENT) { // a bridge may have left since
+			errs = append(errs, err)
+		}
+	}
+	kept := slices.Clone(a.state.Sysctls)
+	kept = slices.DeleteFunc(kept, func(s SysctlRecord) bool {
+		if attached[s.Bridge] {
+			return false
+		}
+		err := a.host.Sysctls.restore(s)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		return err == nil
+	})
+	if len(kept) != len(a.state.Sysctls) {
+		errs = append(errs, a.rememberSysctls(kept))
+	}
+	return errors.Join(errs...)
+}
+
+// rememberSysctls puts the records on disk before what they tell of is changed.
+func (a *Agent) rememberSysctls(records []SysctlRecord) error {
+	next := a.state
+	next.Sysctls = records
+	return a.save(next)
+}
+
+// save makes next the state, on disk first.
+func (a *Agent) save(next State) error {
+	if err := SaveState(a.o.Paths.State, next); err != nil {
+		return err
+	}
+	a.state = next
+	return nil
+}
+
+func (a *Agent) setProblem(key string, err error) {
+	delete(a.problems, key)
+	if err != nil {
+		a.problems[key] = oneLine(err)
+	}
+}
+
+// oneLine gives each of several joined errors a line.
+func oneLine(err error) []string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []string
+		for _, e := range joined.Unwrap() {
+			all = append(all, oneLine(e)...)
+		}
+		return all
+	}
+	return []string{err.Error()}
+}

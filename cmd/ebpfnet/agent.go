@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebpfnet/ebpfnet/agent"
+	"github.com/ebpfnet/ebpfnet/loader"
+)
+
+const (
+	metricsEnv         = "EBPFNET_METRICS_ADDR"
+	defaultMetricsAddr = "127.0.0.1:9979"
+)
+
+func newAgent(a *app) *cobra.Command {
+	o := agent.Options{Settings: loader.DefaultSettings()}
+	var format string
+	var readyFD int
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run the agent in the foreground",
+		Long: `agent looks after the datapath: it follows containers, networks and devices, and keeps the kernel's tables right. It ends on SIGTERM and
+leaves the datapath running; 'ebpfnet detach --all' takes that off.
+
+Sizes apply to tables that are not there yet.`,
+		Args: takes(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.MetricsExplicit = cmd.Flags().Changed("metrics-addr") || os.Getenv(metricsEnv) != ""
+			if err := o.Settings.Validate(); err != nil {
+				return usageError{err}
+			}
+			if o.Resync < time.Second {
+				return usagef("--resync %v: at least 1s", o.Resync)
+			}
+			log, err := a.logger(format)
+			if err != nil {
+				return err
+			}
+			ready, err := agent.OpenReadiness(readyFD)
+			if err != nil {
+				return usagef("--ready-fd: %w", err)
+			}
+			o.Paths, o.Version, o.DockerHost, o.Log, o.Ready = a.paths(), buildVersion(), a.dockerHost, log, ready.Done
+			if loader.CheckPrivileges() != nil {
+				err = errNeedsRoot
+			} else {
+				err = agent.Run(cmd.Context(), o)
+			}
+			if err != nil {
+				ready.Done(err)
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.MetricsAddr, "metrics-addr", envOr(metricsEnv, defaultMetricsAddr), "where metrics are served; off for nowhere (env "+metricsEnv+")")
+	f.DurationVar(&o.Resync, "resync", 30*time.Second, "how often everything is looked at again")
+	f.StringVar(&format, "log-format", "text", "text or json")
+	f.Uint32Var(&o.Settings.Flows, "flows", o.Settings.Flows, "size of the flow table")
+	f.Uint32Var(&o.Settings.NewFlows, "new-flows", o.Settings.NewFlows, "size of the table of flows that are not answered yet")
+	f.Uint32Var(&o.Settings.Endpoints, "endpoints", o.Settings.Endpoints, "largest number of container addresses")
+	f.Uint32Var(&o.Settings.Published, "published", o.Settings.Published, "largest number of published ports")
+	f.Uint32Var(&o.Settings.HostSockets, "host-sockets", o.Settings.HostSockets, "largest number of sockets of the host towards published ports")
+	f.Uint16Var(&o.Settings.NATPortMin, "nat-port-min", o.Settings.NATPortMin, "lowest port that a masqueraded flow leaves with")
+	f.Uint16Var(&o.Settings.NATPortMax, "nat-port-max", o.Settings.NATPortMax, "highest port that a masqueraded flow leaves with")
+	f.BoolVar(&o.Background, "background", false, "it was started by attach: end with detach --all")
+	f.IntVar(&readyFD, "ready-fd", 0, "descriptor to tell readiness on")
+	for _, hidden := range []string{"background", "ready-fd"} {
+		if err := f.MarkHidden(hidden); err != nil {
+			panic(err) // the flag was defined just now
+		}
+	}
+	return cmd
+}
+
+func (a *app) logger(format string) (*slog.Logger, error) {
+	o := &slog.HandlerOptions{}
+	if a.verbose {
+		o.Level = slog.LevelDebug
+	}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(a.stdout, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(a.stdout, o)), nil
+	}
+	return nil, usageError{errors.New("--log-format " + format + ": it is text or json")}
+}
