@@ -16,23 +16,23 @@ func compareAddrs() cmp.Option {
 }
 
 func TestParsePublish(t *testing.T) {
-	any := netip.Addr{}
+	every := netip.Addr{}
 	for _, tc := range []struct {
 		name string
 		in   string
 		want PublishSpec
 		text string // String(); in itself where empty
 	}{
-		{"port", "80:8080/tcp", PublishSpec{any, 80, 80, 8080, 8080, ProtoTCP}, ""},
-		{"default protocol", "80:8080", PublishSpec{any, 80, 80, 8080, 8080, ProtoTCP}, "80:8080/tcp"},
-		{"udp", "53:53/udp", PublishSpec{any, 53, 53, 53, 53, ProtoUDP}, ""}, // H-9
-		{"sctp", "36412:36412/sctp", PublishSpec{any, 36412, 36412, 36412, 36412, ProtoSCTP}, ""},
-		{"upper case", "80:80/UDP", PublishSpec{any, 80, 80, 80, 80, ProtoUDP}, "80:80/udp"},
+		{"port", "80:8080/tcp", PublishSpec{every, 80, 80, 8080, 8080, ProtoTCP}, ""},
+		{"default protocol", "80:8080", PublishSpec{every, 80, 80, 8080, 8080, ProtoTCP}, "80:8080/tcp"},
+		{"udp", "53:53/udp", PublishSpec{every, 53, 53, 53, 53, ProtoUDP}, ""}, // H-9
+		{"sctp", "36412:36412/sctp", PublishSpec{every, 36412, 36412, 36412, 36412, ProtoSCTP}, ""},
+		{"upper case", "80:80/UDP", PublishSpec{every, 80, 80, 80, 80, ProtoUDP}, "80:80/udp"},
 		{"address", "127.0.0.1:80:80/tcp", PublishSpec{netip.MustParseAddr("127.0.0.1"), 80, 80, 80, 80, ProtoTCP}, ""}, // H-6
-		{"every address", "0.0.0.0:80:80/tcp", PublishSpec{any, 80, 80, 80, 80, ProtoTCP}, "80:80/tcp"},
-		{"range", "8000-8010:9000-9010/tcp", PublishSpec{any, 8000, 8010, 9000, 9010, ProtoTCP}, ""},
-		{"range of one", "80-80:81/tcp", PublishSpec{any, 80, 80, 81, 81, ProtoTCP}, "80:81/tcp"},
-		{"every port", "1-65535:1-65535/tcp", PublishSpec{any, 1, 65535, 1, 65535, ProtoTCP}, ""}, // H-12
+		{"every address", "0.0.0.0:80:80/tcp", PublishSpec{every, 80, 80, 80, 80, ProtoTCP}, "80:80/tcp"},
+		{"range", "8000-8010:9000-9010/tcp", PublishSpec{every, 8000, 8010, 9000, 9010, ProtoTCP}, ""},
+		{"range of one", "80-80:81/tcp", PublishSpec{every, 80, 80, 81, 81, ProtoTCP}, "80:81/tcp"},
+		{"every port", "1-65535:1-65535/tcp", PublishSpec{every, 1, 65535, 1, 65535, ProtoTCP}, ""}, // H-12
 		{"address and range", "10.0.0.1:1-2:3-4/udp", PublishSpec{netip.MustParseAddr("10.0.0.1"), 1, 2, 3, 4, ProtoUDP}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
