@@ -70,7 +70,8 @@ func StartBackground(ctx context.Context, args []string, logPath string) (pid in
 		cmd.Wait()
 		return 0, err
 	}
-	return cmd.Process.Pid, cmd.Process.Release()
+	pid = cmd.Process.Pid // Release forgets it
+	return pid, cmd.Process.Release()
 }
 
 // awaitReady reads the one line that a starting agent writes: "ready", or what went wrong.
