@@ -1,0 +1,37 @@
+package main
+
+import "strings"
+
+// kernel is a line of Linux that the datapath must run on.
+type kernel struct {
+	name   string // the line's version, or newest
+	suites []string
+	where  string   // whose kernel that is, for people
+	hook   string   // the kind of attachment that it must come to
+	lacks  []string // optional features (loader.Features) that it does not have
+}
+
+// newest is the name of whatever is newest in the archive; it has no version of its own to look for.
+const newest = "newest"
+
+// kernels are those that are tested. 5.10 is the oldest that the programs are written for; each of the others is the one that a Debian
+// release ships, and newest is what comes next.
+func kernels() []kernel {
+	return []kernel{
+		{
+			name: "5.10", suites: []string{"bullseye", "bullseye-security"}, where: "Debian 11", hook: "clsact",
+			lacks: []string{"conntrack_lookup", "conntrack_nat", "fib_skip_neigh", "fib_src", "netns_cookie", "tcx"},
+		},
+		{
+			name: "6.1", suites: []string{"bookworm", "bookworm-security"}, where: "Debian 12", hook: "clsact",
+			lacks: []string{"fib_skip_neigh", "fib_src", "tcx"},
+		},
+		{name: "6.12", suites: []string{"trixie", "trixie-security", "bookworm-backports"}, where: "Debian 13", hook: "tcx"},
+		{name: newest, suites: []string{"sid", "trixie-backports"}, where: "Debian unstable", hook: "tcx"},
+	}
+}
+
+// has says whether a package's version is one of the kernel.
+func (k kernel) has(version string) bool {
+	return k.name == newest || strings.HasPrefix(version, k.name+".")
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ebpfnet/ebpfnet/tests/kernels/step"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ok, err := run(ctx, os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kernels:", err)
+	}
+	if err != nil || !ok {
+		stop()
+		os.Exit(1)
+	}
+}
+
+// options are the command's flags.
+type options struct {
+	cache, archive string
+	skip           string
+	timeout, fresh time.Duration
+	memory         int
+}
+
+func run(ctx context.Context, args []string) (bool, error) {
+	var o options
+	flags := flag.NewFlagSet("kernels", flag.ContinueOnError)
+	flags.StringVar(&o.cache, "cache", "", "folder for packages and logs (default: .cache/kernels beside go.mod)")
+	flags.StringVar(&o.archive, "archive", "", "where Debian's archive is (default: where apt is configured to look)")
+	flags.DurationVar(&o.timeout, "timeout", time.Hour, "for one kernel")
+	flags.DurationVar(&o.fresh, "fresh", 24*time.Hour, "how old the archive's lists may be")
+	flags.IntVar(&o.memory, "memory", 1024, "of a machine, in MiB")
+	flags.StringVar(&o.skip, "skip", "", "steps to leave out, as in packet,loader; they count as failed")
+	doc := flags.Bool("doc", false, "write docs/kernels.md and do nothing else")
+	if err := flags.Parse(args); err != nil {
+		return false, err
+	}
+	module, err := findModule()
+	if err != nil {
+		return false, err
+	}
+	if *doc {
+		return true, os.WriteFile(filepath.Join(module, "docs", "kernels.md"), []byte(document()), 0o644)
+	}
+	if o.cache == "" {
+		o.cache = filepath.Join(module, ".cache", "kernels")
+	}
+	if o.cache, err = filepath.Abs(o.cache); err != nil {
+		return false, err
+	}
+	chosen, err := choose(flags.Args())
+	if err != nil {
+		return false, err
+	}
+	return bootAll(ctx, module, chosen, o)
+}
+
+// choose gives the kernels of these names, all for none.
+func choose(names []string) ([]kernel, error) {
+	if len(names) == 0 {
+		return kernels(), nil
+	}
+	var chosen []kernel
+	for _, name := range names {
+		i := slices.IndexFunc(kernels(), func(k kernel) bool { return k.name == name })
+		if i < 0 {
+			var known []string
+			for _, k := range kernels() {
+				known = append(known, k.name)
+			}
+			return nil, fmt.Errorf("kernel %s: not one of %s", name, strings.Join(known, ", "))
+		}
+		chosen = append(chosen, kernels()[i])
+	}
+	return chosen, nil
+}
+
+func bootAll(ctx context.Context, module string, chosen []kernel, o options) (bool, error) {
+	programs := filepath.Join(o.cache, "programs")
+	fmt.Println("building the programs")
+	if err := build(module, programs); err != nil {
+		return false, err
+	}
+	d := &debian{dir: filepath.Join(o.cache, "apt"), fresh: o.fresh, log: func(f string, args ...any) { fmt.Printf(f+"\n", args...) }}
+	sources, err := machineSources(o.archive)
+	if err != nil {
+		return false, err
+	}
+	var suites []string
+	for _, k := range kernels() {
+		suites = append(suites, k.suites...)
+	}
+	if err := d.update(sources, suites); err != nil {
+		return false, err
+	}
+	var all []*outcome
+	for _, k := range chosen {
+		out := boot(ctx, d, k, programs, o)
+		out.judge()
+		all = append(all, out)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	fmt.Println()
+	failed := slices.ContainsFunc(all, func(out *outcome) bool { return !out.passed() })
+	return !failed && len(all) == len(chosen), writeTable(os.Stdout, all)
+}
+
+// boot fetches a kernel, starts it, and reads what it says.
+func boot(ctx context.Context, d *debian, k kernel, programs string, o options) *outcome {
+	out := &outcome{kernel: k, version: "-", console: filepath.Join(o.cache, "log", k.name+".log")}
+	packages, err := d.find(k)
+	if err != nil {
+		out.err = err
+		return out
+	}
+	out.version = packages[0].version
+	m := machine{console: out.console, memory: o.memory, skip: o.skip, initramfs: filepath.Join(o.cache, "initramfs")}
+	if m.kernel, err = prepare(d, packages, programs, m); err != nil {
+		out.err = err
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	fmt.Printf("booting %s (%s)\n", k.name, out.version)
+	began := time.Now()
+	out.results, out.code, out.ended, out.err = m.run(ctx, func(r step.Result) {
+		fmt.Printf("%6.0fs %s: %s\n", time.Since(began).Seconds(), k.name, strings.TrimPrefix(r.String(), "STEP "))
+	})
+	if found, err := troubles(m.console); err == nil && len(found) > 0 {
+		fmt.Println(strings.Join(found, "\n...\n"))
+		if out.err == nil {
+			out.err = fmt.Errorf("the kernel complained %d times (see %s)", len(found), m.console)
+		}
+	}
+	return out
+}
+
+// prepare makes the machine's files and names the kernel.
+func prepare(d *debian, packages []pkg, programs string, m machine) (string, error) {
+	root, err := d.unpack(packages)
+	if err != nil {
+		return "", err
+	}
+	kernel, err := vmlinuz(root)
+	if err != nil {
+		return "", err
+	}
+	tree, err := findModules(root)
+	if err != nil {
+		return "", err
+	}
+	modules, err := tree.closure(wanted())
+	if err != nil {
+		return "", err
+	}
+	img, err := image(programs, modules)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(m.console), 0o755); err != nil {
+		return "", err
+	}
+	return kernel, os.WriteFile(m.initramfs, img, 0o644)
+}
+
+// findModule gives the folder of this project's go.mod.
+func findModule() (string, error) {
+	out, err := output("go", "env", "GOMOD")
+	if err != nil {
+		return "", err
+	}
+	mod := strings.TrimSpace(string(out))
+	if mod == "" || mod == os.DevNull {
+		return "", fmt.Errorf("find go.mod: run this inside the project")
+	}
+	return filepath.Dir(mod), nil
+}
+
+// goTool runs the go command in dir. What it builds is static.
+func goTool(dir string, args ...string) ([]byte, error) {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return out, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return out, nil
+}

@@ -1,0 +1,95 @@
+// Package step is what the machine inside says to the one outside: a line for each step and a last line that says that it got to its end.
+//
+//	STEP forward ok 10.88.0.2 -> 10.88.0.3: tcp, udp
+//	RC=0
+//
+// The invariant: each name and each form of a line stands here only.
+package step
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// SkipEnv names the steps that are left out, with commas between them. The kernel hands such a word of its command line to init.
+const SkipEnv = "skip"
+
+// Step is one thing that is tried on each kernel.
+type Step struct {
+	Name  string
+	Means string // what has been shown where it is ok
+}
+
+// The steps' names.
+const (
+	Boots      = "boots"
+	Features   = "features"
+	Loads      = "loads"
+	Packet     = "packet"
+	Loader     = "loader"
+	Hook       = "hook"
+	Forward    = "forward"
+	Masquerade = "masquerade"
+	Publish    = "publish"
+	Detach     = "detach"
+)
+
+// All gives the steps in the order in which they are taken.
+func All() []Step {
+	return []Step{
+		{Boots, "the kernel starts, its modules load and what the programs need is mounted"},
+		{Features, "the features that `ebpfnet doctor` lists are there, but for those that the table of kernels says are not"},
+		{Loads, "the verifier accepts every program; with how many instructions it looked at for the costliest"},
+		{Packet, "the packet tests (tests/packet) pass"},
+		{Loader, "the loader's tests pass: programs are attached, replaced and taken off, with both kinds of hook where there are both"},
+		{Hook, "`ebpfnet attach` puts one program on each hook, of the kind that the table of kernels says"},
+		{Forward, "a container reaches another, over TCP and UDP, and the datapath carried it"},
+		{Masquerade, "a container reaches a server outside, which sees the host's address"},
+		{Publish, "`ebpfnet publish` to a running container: from outside with the client's address, from the host through each of its " +
+			"addresses, from another container and from itself; `unpublish` ends it"},
+		{Detach, "`ebpfnet detach --all` leaves no program, link, map, filter, qdisc, pin, file, sysctl or process"},
+	}
+}
+
+// Result is how a step ended.
+type Result struct {
+	Step   string
+	OK     bool
+	Detail string // one line
+}
+
+// String is the result's line, without its end.
+func (r Result) String() string {
+	verdict := "FAIL"
+	if r.OK {
+		verdict = "ok"
+	}
+	return strings.TrimRight(fmt.Sprintf("STEP %s %s %s", r.Step, verdict, oneLine(r.Detail)), " ")
+}
+
+// ParseResult reads a result's line.
+func ParseResult(line string) (Result, bool) {
+	fields := strings.SplitN(strings.TrimSpace(line), " ", 4)
+	if len(fields) < 3 || fields[0] != "STEP" || fields[2] != "ok" && fields[2] != "FAIL" {
+		return Result{}, false
+	}
+	r := Result{Step: fields[1], OK: fields[2] == "ok"}
+	if len(fields) == 4 {
+		r.Detail = fields[3]
+	}
+	return r, true
+}
+
+// End is the last line of a machine that got there, without its end.
+func End(code int) string { return fmt.Sprintf("RC=%d", code) }
+
+// ParseEnd reads the last line.
+func ParseEnd(line string) (code int, ok bool) {
+	rest, found := strings.CutPrefix(strings.TrimSpace(line), "RC=")
+	code, err := strconv.Atoi(rest)
+	return code, found && err == nil
+}
+
+// oneLine keeps a detail from being taken for more lines than it is.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
