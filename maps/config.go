@@ -20,9 +20,9 @@ type Timeouts struct {
 	Generic        time.Duration // any other protocol
 }
 
-// DefaultTimeouts are near to those of the kernel's connection tracking, which Docker's users know: an idle connection outlives the two hours
-// after which TCP asks whether its peer is still there (tcp_keepalive_time). They are shorter where the kernel waits for stray packets
-// of a closed connection, for those harm nobody here.
+// DefaultTimeouts are near to those of the kernel's connection tracking, which Docker's users know: an idle connection outlives the two
+// hours after which TCP asks whether its peer is still there (tcp_keepalive_time). They are shorter where the kernel waits for stray
+// packets of a closed connection: such a connection would only keep its place in the table from those that are idle but alive.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
 		TCPEstablished: 5 * 24 * time.Hour,

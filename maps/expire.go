@@ -54,7 +54,7 @@ type FlowCount struct {
 }
 
 // Expire deletes the flows that have been idle for longer than their timeouts, and counts the rest. now is in ticks, and so are the timeouts
-// in cfg. A flow that is used while Expire looks at it stays.
+// in cfg, of which 0 is one that nobody has set: it never comes. A flow that is used while Expire looks at it stays.
 func (m *Maps) Expire(now uint32, cfg bpf.Config) (Sweep, error) {
 	var s Sweep
 	type class struct {
@@ -66,7 +66,7 @@ func (m *Maps) Expire(now uint32, cfg bpf.Config) (Sweep, error) {
 	anything := func(*bpf.FlowKey, *bpf.Flow) bool { return true }
 	idle := func(key *bpf.FlowKey, f *bpf.Flow, fresh bool) bool {
 		_, timeout := FlowState(key.Proto, f.Flags, f.Tcp, fresh, &cfg)
-		return TicksSince(now, f.Seen) > timeout
+		return timeout != 0 && TicksSince(now, f.Seen) > timeout
 	}
 	err := m.eachEntry(func(t flowTable, keys []bpf.FlowKey, flows []bpf.Flow) error {
 		entries[t.name] += len(keys)

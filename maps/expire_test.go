@@ -95,6 +95,11 @@ func TestExpire(t *testing.T) {
 		seen(now-9000, &half)
 		_, orphan := masqueraded(6)
 		seen(now-9000, &orphan)
+		robbed, _ := masqueraded(8) // the tuple of its answers belongs to another flow, which is in use
+		seen(now-9000, &robbed)
+		robber, robberReply := newFlow(6, "172.17.0.9", "198.51.100.1", 8, 443, local, "192.0.2.10", "198.51.100.1", 8, 443, wire)
+		seen(now, &robber, &robberReply)
+		put(t, o.Flows4, robbed, robber, robberReply)
 		put(t, o.Flows4, idle, idleReply, live, liveReply, ahead, aheadReply, oneSided, oneSidedReply, half, orphan)
 
 		asked, askedReply := newFlow(17, "172.17.0.2", "198.51.100.1", 53, 53, local, "192.0.2.10", "198.51.100.1", 53, 53, wire)
@@ -109,19 +114,19 @@ func TestExpire(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := Sweep{
-			Deleted: 4,
-			Flows:   []FlowCount{{6, "established", 3}, {6, "syn_sent", 1}},
+			Deleted: 5,
+			Flows:   []FlowCount{{6, "established", 4}, {6, "syn_sent", 1}},
 			Fill:    []Fill{{bpf.DatapathMapFlows4New, 4, 4096}, {bpf.DatapathMapFlows4, s.Fill[1].Entries, 8192}},
 		}
 		if diff := cmp.Diff(want, s); diff != "" {
 			t.Errorf("now %d (-want +got)\n%s", now, diff)
 		}
-		for _, e := range []entry{live, liveReply, ahead, aheadReply, oneSided, oneSidedReply, syn, synReply} {
+		for _, e := range []entry{live, liveReply, ahead, aheadReply, oneSided, oneSidedReply, syn, synReply, robber, robberReply} {
 			if !has(t, m, e) {
 				t.Errorf("now %d: port %d is gone", now, bpf.ToPort(e.key.Sport))
 			}
 		}
-		for _, e := range []entry{idle, idleReply, half, orphan, asked, askedReply} {
+		for _, e := range []entry{idle, idleReply, half, orphan, asked, askedReply, robbed} {
 			if has(t, m, e) {
 				t.Errorf("now %d: port %d is still there", now, bpf.ToPort(e.key.Sport))
 			}
@@ -185,6 +190,16 @@ func TestExpireRechecks(t *testing.T) {
 				t.Errorf("left: originator %v, reply %v; want %v, %v", has(t, m, orig), has(t, m, reply), tc.orig, tc.reply)
 			}
 		})
+	}
+}
+
+// Before the timeouts are set, nothing is too old.
+func TestExpireWithoutTimeouts(t *testing.T) {
+	m, o := newMaps(t, nil)
+	orig, reply := masqueraded(1)
+	put(t, o.Flows4, orig, reply)
+	if s, err := m.Expire(1_000_000, bpf.Config{}); err != nil || s.Deleted != 0 {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 

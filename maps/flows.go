@@ -63,8 +63,8 @@ func (m *Maps) Flows(fn func(*FlowRow) bool) error {
 	return nil
 }
 
-// listing is one listing of the flow tables. It walks over them twice: for the originators' entries, each of which is looked up its partner,
-// and for the replies' whose flow was not met in the first walk.
+// listing is one listing of the flow tables. It walks over them twice: for the originators' entries, whose partners it looks up, and for the
+// replies' whose flow was not met in the first walk.
 type listing struct {
 	m    *Maps
 	fn   func(*FlowRow) bool

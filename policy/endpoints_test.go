@@ -89,8 +89,13 @@ func TestCompileEndpoints(t *testing.T) {
 		{"an address added by hand comes after Docker's", func(o *Observed) {
 			o.Endpoints[0].Addrs = prefixes("172.17.7.7/16", "172.17.0.2/16")
 		}, []string{"ns1=172.17.0.3", "web=172.17.0.2"}, ""},
-		{"two namespaces with a container's MAC", func(o *Observed) { o.Endpoints[1].MAC = mac(2) },
+		{"an older namespace with a container's MAC", func(o *Observed) { o.Endpoints[1].MAC, o.Endpoints[1].Index = mac(2), 7 },
 			[]string{"ns1=172.17.0.3", "web=172.17.0.2"}, ""},
+		{"two containers with one MAC", func(o *Observed) {
+			o.Endpoints[1].MAC = mac(2)
+			o.Containers = append(o.Containers, Container{ID: "cccc3333", Name: "xeb", NetworkMode: "bridge",
+				Attachments: []Attachment{{Network: "bridge", NetworkID: "net0", MAC: mac(2)}}})
+		}, []string{"web=172.17.0.2", "xeb=172.17.0.3"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := machine()

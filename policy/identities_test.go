@@ -146,10 +146,9 @@ func TestIdentitiesSeeded(t *testing.T) {
 
 func TestIdentitiesWrap(t *testing.T) {
 	have := maps.State{Veths: map[uint32]bpf.Veth{12: {Id: 1, Slot: 0}}, NextID: 0xffffffff}
-	r := Compile(machine(), onDocker0(), NewIdentities(have, Slots{Endpoints: 9, Bridges: 9}))
 	o := machine()
 	o.Endpoints = append(o.Endpoints, Endpoint{Veth: "veth3", Index: 13, Bridge: docker0, NSID: 3, MAC: mac(9)})
-	r = Compile(o, onDocker0(), NewIdentities(have, Slots{Endpoints: 9, Bridges: 9}))
+	r := Compile(o, onDocker0(), NewIdentities(have, Slots{Endpoints: 9, Bridges: 9}))
 	want := map[string]Identity{"veth1": {11, 0xffffffff, 1}, "veth2": {12, 1, 0}, "veth3": {13, 2, 2}} // neither 0 nor 1
 	if diff := cmp.Diff(want, identities(r)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
