@@ -275,11 +275,13 @@ func (a *Agent) syncSysctls(r policy.Result) error {
 			continue
 		}
 		attached[b.Name] = true
-		records, err := a.host.Sysctls.ensure(a.state.Sysctls, b.Name, b.Index, routeLocalnet, "1", a.rememberSysctls)
-		if err == nil {
-			a.state.Sysctls = records
-		} else if !errors.Is(err, unix.ENOENT) { // a bridge may have left since
-			errs = append(errs, err)
+		for _, name := range []string{routeLocalnet, arpAnnounce} {
+			records, err := a.host.Sysctls.ensure(a.state.Sysctls, b.Name, b.Index, name, "1", a.rememberSysctls)
+			if err == nil {
+				a.state.Sysctls = records
+			} else if !errors.Is(err, unix.ENOENT) { // a bridge may have left since
+				errs = append(errs, err)
+			}
 		}
 	}
 	kept := slices.Clone(a.state.Sysctls)

@@ -14,6 +14,10 @@ import (
 // setting. Programs drop such packets that come from a container or from the wire.
 const routeLocalnet = "route_localnet"
 
+// Such a socket's first packet makes the kernel ask for the container's link-layer address, and by default it would ask in the name of
+// 127.0.0.1, which no container answers. 1 keeps it to an address of the bridge's own network.
+const arpAnnounce = "arp_announce"
+
 // sysctls sets per-device IPv4 settings and puts them back. The zero root is the kernel's own tree.
 type sysctls struct {
 	root string // /proc/sys/net/ipv4/conf

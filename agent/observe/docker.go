@@ -28,6 +28,7 @@ type docker interface {
 	ContainerList(context.Context, client.ContainerListOptions) (client.ContainerListResult, error)
 	NetworkList(context.Context, client.NetworkListOptions) (client.NetworkListResult, error)
 	Events(context.Context, client.EventsListOptions) client.EventsResult
+	Ping(context.Context, client.PingOptions) (client.PingResult, error)
 	Close() error
 }
 
@@ -36,6 +37,13 @@ type engine struct {
 	api    docker
 	socket string // the unix socket's path, where it is one
 	events atomic.Bool
+	last   answer
+}
+
+// answer is what the engine said.
+type answer struct {
+	containers []policy.Container
+	networks   []policy.Network
 }
 
 func newEngine(host string) (*engine, error) {
@@ -64,30 +72,31 @@ func (e *engine) absent() bool {
 	return err != nil
 }
 
-// look gives the running containers and the bridge networks. Without a socket there are none, and that is no error.
-func (e *engine) look(ctx context.Context) ([]policy.Container, []policy.Network, error) {
+// look gives the running containers and the bridge networks. An engine that is away, restarting or stopped, leaves what it said last: its
+// containers may go on without it, and those that end are seen by the kernel. One that was never there has none, and that is no error.
+func (e *engine) look(ctx context.Context) (answer, error) {
 	if e.absent() {
-		return nil, nil, nil
+		return e.last, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	containers, err := e.api.ContainerList(ctx, client.ContainerListOptions{})
 	if err != nil {
-		return nil, nil, fmt.Errorf("list Docker's containers: %w", err)
+		return e.last, fmt.Errorf("list Docker's containers: %w", err)
 	}
 	networks, err := e.api.NetworkList(ctx, client.NetworkListOptions{Filters: client.Filters{}.Add("driver", "bridge")})
 	if err != nil {
-		return nil, nil, fmt.Errorf("list Docker's networks: %w", err)
+		return e.last, fmt.Errorf("list Docker's networks: %w", err)
 	}
-	var cs []policy.Container
+	var said answer
 	for _, c := range containers.Items {
-		cs = append(cs, toContainer(c))
+		said.containers = append(said.containers, toContainer(c))
 	}
-	var ns []policy.Network
 	for _, n := range networks.Items {
-		ns = append(ns, toNetwork(n))
+		said.networks = append(said.networks, toNetwork(n))
 	}
-	return cs, ns, nil
+	e.last = said
+	return said, nil
 }
 
 func toContainer(c container.Summary) policy.Container {

@@ -35,7 +35,7 @@ func (e *engine) stream(ctx context.Context, wake func(network bool)) {
 	defer cancel()
 	res := e.api.Events(ctx, client.EventsListOptions{Filters: eventFilters()})
 	defer e.events.Store(false)
-	if !e.ping(ctx) {
+	if !e.answers(ctx) {
 		return
 	}
 	e.events.Store(true)
@@ -53,9 +53,11 @@ func (e *engine) stream(ctx context.Context, wake func(network bool)) {
 	}
 }
 
-// ping tells whether the engine answers: the stream of events says nothing until there is an event.
-func (e *engine) ping(ctx context.Context) bool {
-	_, _, err := e.look(ctx)
+// answers tells whether the engine is there: the stream of events says nothing until there is an event.
+func (e *engine) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	_, err := e.api.Ping(ctx, client.PingOptions{})
 	return err == nil
 }
 

@@ -106,8 +106,8 @@ func (o *Observer) forgetRules() {
 	o.rulesAt = time.Time{}
 }
 
-// Observe looks at everything. An engine that does not answer leaves Containers and Networks empty, and a problem behind; what the kernel
-// does not tell is an error.
+// Observe looks at everything. An engine that does not answer leaves a problem, and Containers and Networks as it told them last; what the
+// kernel does not tell is an error.
 func (o *Observer) Observe(ctx context.Context) (policy.Observed, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -120,10 +120,11 @@ func (o *Observer) Observe(ctx context.Context) (policy.Observed, error) {
 	for i := range seen.Bridges {
 		seen.Bridges[i].DockerRules = o.isDocker != nil && o.isDocker(seen.Bridges[i].Name)
 	}
-	seen.Containers, seen.Networks, err = o.engine.look(ctx)
+	said, err := o.engine.look(ctx)
 	if err != nil {
 		o.problems = append(o.problems, err.Error())
 	}
+	seen.Containers, seen.Networks = said.containers, said.networks
 	return seen, nil
 }
 
