@@ -46,7 +46,9 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 	}, nil
 }
 
-func dockerRules(context.Context) (func(string) bool, error) { return func(string) bool { return false }, nil }
+func dockerRules(context.Context) (func(string) bool, error) {
+	return func(string) bool { return false }, nil
+}
 
 // ForeignRules lists the netfilter rules of this network namespace that are not Docker's own and that a datapath would bypass.
 func ForeignRules(context.Context) ([]string, error) { return nil, nil }

@@ -142,3 +142,6 @@ func sound(t testing.TB, c *lab.Capture) {
 		}
 	}
 }
+
+// words splits a command as a shell would, without quotes.
+func words(s string) []string { return strings.Fields(s) }

@@ -27,7 +27,7 @@ type Instance struct {
 
 // newInstance builds the product and names an instance; nothing runs yet.
 func (h *Host) newInstance() (*Instance, error) {
-	bin, err := h.suite.Build("./cmd/ebpfnet")
+	bin, err := h.suite.product()
 	if err != nil {
 		return nil, err
 	}

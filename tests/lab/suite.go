@@ -135,6 +135,14 @@ func (s *Suite) close() error {
 	return errors.Join(append(errs, s.leaks())...)
 }
 
+// product is the binary under test: the one that EBPFNET_BINARY names, or one that is built from this module.
+func (s *Suite) product() (string, error) {
+	if path := os.Getenv("EBPFNET_BINARY"); path != "" {
+		return path, nil
+	}
+	return s.Build("./cmd/ebpfnet")
+}
+
 // Build builds a package of this module once, statically, and returns the binary's path.
 func (s *Suite) Build(pkg string) (string, error) {
 	s.mu.Lock()

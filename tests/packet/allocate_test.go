@@ -58,6 +58,26 @@ func testSameID(t *testing.T, d *datapath) {
 	}
 }
 
+// B-4: an ICMP reply that answers nothing begins no flow; else the peer's own pings of the host would be taken for answers to it.
+func testUnasked(t *testing.T, d *datapath) {
+	for name, kinds := range map[string]struct{ reply, query uint8 }{
+		"echo": {0, 8}, "timestamp": {14, 13}, "information": {16, 15}, "address mask": {18, 17},
+	} {
+		t.Run("B-4 "+name, func(t *testing.T) {
+			d.reset(t)
+			reply := icmp("172.17.0.2", "192.0.2.10", kinds.reply, 7)
+			for _, h := range []hook{fromContainer("c1"), toUplink("up0")} {
+				r := d.send(t, h, reply)
+				if src, _ := r.addresses(); r.verdict == verdictRedirect || h.prog == "to_uplink" && r.verdict != verdictDrop {
+					t.Errorf("%s: verdict is %d, source %s", h, r.verdict, src)
+				}
+			}
+			d.expectFlows(t)
+			d.expect(t, fromUplink("up0"), icmp("192.0.2.10", "198.51.100.1", kinds.query, 7), passed("not_ours"))
+		})
+	}
+}
+
 // B-2, E-3: the host and a container use one id, or one port, towards one peer; whoever comes first, each gets its own answers.
 func testHostSame(t *testing.T, d *datapath) {
 	ping := func(src string) frame { return echo(src, "192.0.2.10", 7) }

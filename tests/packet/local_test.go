@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/ebpfnet/ebpfnet/bpf"
@@ -190,4 +191,26 @@ func testStranger(t *testing.T, d *datapath) {
 		{name: "G-5 with a container's address", hook: fromBridge("br0"), in: syn.from("172.17.0.2:40000"), want: passed("unknown_source")},
 		{name: "a frame for somebody else on the bridge", hook: fromBridge("br0"), in: syn.macs(mac("02:00:00:00:17:09"), mac("02:00:00:00:17:03")), want: unseen()},
 	})
+}
+
+// G-5: what comes up from a bridge with an address of the host itself is not carried, whether by dropping it or by leaving it to the stack,
+// which takes no such source.
+func testHostSource(t *testing.T, d *datapath) {
+	for _, src := range []string{"172.17.0.1:40000", "198.51.100.1:40000", "127.0.0.1:40000", "172.17.255.255:40000"} {
+		for _, dst := range []string{"192.0.2.10:80", "172.17.0.2:80", "203.0.113.1:22"} {
+			for _, known := range []bool{false, true} {
+				t.Run(fmt.Sprintf("G-5 %s > %s, the host's own flow is known: %v", src, dst, known), func(t *testing.T) {
+					d.reset(t)
+					if known {
+						d.send(t, toBridge("br0"), tcp(src, dst, "S"))
+					}
+					before := d.flows(t)
+					if r := d.send(t, fromBridge("br0"), tcp(src, dst, "R")); r.verdict == verdictRedirect {
+						t.Errorf("verdict is %d", r.verdict)
+					}
+					d.expectFlows(t, before...)
+				})
+			}
+		}
+	}
 }
