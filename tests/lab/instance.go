@@ -123,12 +123,12 @@ func (in *Instance) Run(t testing.TB, args ...string) string {
 func (in *Instance) Attach(t testing.TB, args ...string) string {
 	t.Helper()
 	out := in.Run(t, append([]string{"attach"}, args...)...)
-	in.watch()
+	in.Watch()
 	return out
 }
 
-// watch notes the agent's process, which must be gone in the end.
-func (in *Instance) watch() {
+// Watch notes the agent's process, which must be gone in the end. Attach does so by itself.
+func (in *Instance) Watch() {
 	var s api.Status
 	if o, err := in.try("-o", "json", "status"); err == nil && json.Unmarshal([]byte(o.Stdout), &s) == nil && s.Agent.PID > 0 {
 		in.Host.suite.ledger.process(s.Agent.PID, "agent of "+in.Name)
@@ -151,7 +151,7 @@ func (in *Instance) Close() error {
 	}
 	if s.Agent.PID > 0 {
 		gone := try(5*time.Second, func() error {
-			if alive(s.Agent.PID) {
+			if Alive(s.Agent.PID) {
 				return fmt.Errorf("agent %d of %s outlives detach --all", s.Agent.PID, in.Name)
 			}
 			return nil

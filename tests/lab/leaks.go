@@ -43,7 +43,7 @@ func (s *Suite) leaks() error {
 	defer s.ledger.mu.Unlock()
 	var errs []error
 	for pid, what := range s.ledger.processes {
-		if alive(pid) && strings.HasSuffix(what, " "+startTime(pid)) {
+		if Alive(pid) && strings.HasSuffix(what, " "+startTime(pid)) {
 			errs = append(errs, fmt.Errorf("left behind: process %d (%s)", pid, what))
 		}
 	}
@@ -87,7 +87,8 @@ func Files(instance string) []string {
 	}
 }
 
-func alive(pid int) bool {
+// Alive tells whether a process runs; one that nobody has waited for does not.
+func Alive(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return false
 	}

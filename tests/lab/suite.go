@@ -37,7 +37,11 @@ func NewSuite() *Suite {
 		if err := sweep(); err != nil {
 			return "", fmt.Errorf("sweep: %w", err)
 		}
-		return os.MkdirTemp("", s.prefix+"-")
+		dir, err := os.MkdirTemp("", s.prefix+"-")
+		if err != nil {
+			return "", err
+		}
+		return dir, os.Chmod(dir, 0o711) // binaries in it are for every user
 	})
 	s.image = sync.OnceValues(s.buildImage)
 	return s
@@ -74,7 +78,7 @@ func prerequisites() []string {
 	}
 	for tool, pkg := range map[string]string{
 		"ip": "iproute2", "nsenter": "util-linux", "dockerd": "docker.io", "docker": "docker.io", "containerd": "containerd",
-		"runc": "runc", "iptables": "iptables", "ethtool": "ethtool", "busybox": "busybox-static", "go": "the Go toolchain",
+		"runc": "runc", "iptables": "iptables", "ethtool": "ethtool", "nft": "nftables", "curl": "curl", "busybox": "busybox-static", "go": "the Go toolchain",
 	} {
 		if _, err := exec.LookPath(tool); err != nil {
 			missing = append(missing, fmt.Sprintf("%s (from %s)", tool, pkg))

@@ -21,7 +21,7 @@ func sweep() error {
 			return false
 		}
 		pid, err := strconv.Atoi(m[1])
-		return err == nil && !alive(pid)
+		return err == nil && !Alive(pid)
 	}
 	var errs []error
 	mounts, err := os.ReadFile("/proc/self/mounts")
