@@ -14,6 +14,7 @@ const (
 	optICC        = "com.docker.network.bridge.enable_icc"
 	optHostIPv4   = "com.docker.network.host_ipv4"
 	optGateway    = "com.docker.network.bridge.gateway_mode_ipv4"
+	optDefault    = "com.docker.network.bridge.default_bridge"
 )
 
 // gwbridge is Docker's bridge between its overlay networks and the host. It is a bridge like another, but belongs to swarm: only a user
@@ -146,7 +147,9 @@ func (c *compiler) applyOptions(b *bridge, entry *bpf.Bridge) {
 	if n.Internal {
 		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_INTERNAL
 	}
-	if off(n.Options[optMasquerade]) {
+	// An engine that may write no rules (--iptables=false) says of its default bridge that it does not masquerade, whatever it was told to:
+	// there that word means that somebody else has to.
+	if off(n.Options[optMasquerade]) && (b.DockerRules || !isSet(n.Options[optDefault])) {
 		entry.Flags &^= bpf.DatapathBridgeFlagBRIDGE_MASQUERADE
 	}
 	if off(n.Options[optICC]) {
@@ -174,6 +177,9 @@ func (c *compiler) applyOptions(b *bridge, entry *bpf.Bridge) {
 		}
 	}
 }
+
+// isSet tells whether Docker takes an option's value for true.
+func isSet(value string) bool { return value != "" && !off(value) }
 
 // off tells whether Docker takes an option's value for false, as Go's strconv.ParseBool does. An option that is not set is on.
 func off(value string) bool {

@@ -152,6 +152,17 @@ func TestCompileBridges(t *testing.T) {
 	}{
 		{"masquerade off", option(optMasquerade, "false"),
 			func(r Result) bool { return flags(r, docker0) == bpf.DatapathBridgeFlagBRIDGE_ICC }, ""},
+		{"masquerade off, said by an engine that writes no rules", func(o *Observed, _ *Intent) {
+			o.Networks[0].Options = map[string]string{optMasquerade: "false", optDefault: "true"}
+		},
+			func(r Result) bool { return flags(r, docker0) == normal }, ""},
+		{"masquerade off on the default bridge", func(o *Observed, _ *Intent) {
+			o.Networks[0].Options = map[string]string{optMasquerade: "false", optDefault: "true"}
+			o.Bridges[0].DockerRules = true
+		},
+			func(r Result) bool {
+				return flags(r, docker0) == bpf.DatapathBridgeFlagBRIDGE_ICC|bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES
+			}, ""},
 		{"masquerade on", option(optMasquerade, "true"), func(r Result) bool { return flags(r, docker0) == normal }, ""},
 		{"icc off", option(optICC, "false"),
 			func(r Result) bool { return flags(r, docker0) == bpf.DatapathBridgeFlagBRIDGE_MASQUERADE }, ""},
