@@ -104,8 +104,8 @@ const minGap = 50 * time.Millisecond
 func (a *Agent) loop(ctx context.Context, notify *notifier) {
 	resync := time.NewTicker(a.o.Resync)
 	defer resync.Stop()
-	due := time.NewTimer(time.Hour) // a look that is put off
-	due.Stop()
+	// A look that is put off. The first one sees what changed between the agent's start and the moment from which it is told of changes.
+	due := time.NewTimer(firstRetry)
 	defer due.Stop()
 	alive := make(<-chan time.Time)
 	if d := notify.watchdogInterval(); d > 0 {

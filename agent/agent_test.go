@@ -105,7 +105,7 @@ func TestAttachRefuses(t *testing.T) {
 		{name: "others' rules", request: api.AttachRequest{Bridges: []string{"docker0"}, Mode: modeAuto},
 			prepare: func(l *lab) { l.foreign = []string{"DOCKER-USER: -s 10.0.0.0/8 -j DROP", "b", "c", "d"} },
 			want:    "rules that are not Docker's own (4: DOCKER-USER: -s 10.0.0.0/8 -j DROP; b; c; ...): remove them, or attach with `--mode native`"},
-		{name: "no Docker", request: api.AttachRequest{All: true, Mode: modeAuto}, prepare: func(l *lab) { l.docker = false },
+		{name: "no Docker", request: api.AttachRequest{All: true, Mode: modeAuto}, prepare: func(l *lab) { l.docker, l.observed.Networks = false, nil },
 			want: "Docker does not answer, and --all means its networks"},
 		{name: "offload", request: api.AttachRequest{Bridges: []string{"docker0"}, Mode: modeOffload}, want: "not available in this version"},
 		{name: "mode", request: api.AttachRequest{Bridges: []string{"docker0"}, Mode: "x"}, want: "it is auto, native or offload", usage: true},

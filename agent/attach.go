@@ -78,7 +78,7 @@ func checkAttachRequest(r api.AttachRequest) error {
 
 // checkDevices refuses names that mean nothing here, unless they are to be waited for.
 func (a *Agent) checkDevices(o policy.Observed, r api.AttachRequest) error {
-	if r.All && !r.Wait && !a.host.Observer.Docker() {
+	if r.All && !r.Wait && len(o.Networks) == 0 && !a.host.Observer.Docker() {
 		return errors.New("Docker does not answer, and --all means its networks: start dockerd, see --docker-host, or name bridges with --bridge")
 	}
 	for _, name := range r.Bridges {
