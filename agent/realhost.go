@@ -5,6 +5,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/ebpfnet/ebpfnet/agent/firewall"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
@@ -12,7 +13,7 @@ import (
 
 // realHost is the Host of the running kernel, seen from the process's own network namespace. It is watched until ctx ends.
 func realHost(ctx context.Context, o Options) (Host, error) {
-	features, err := loader.Probe()
+	features, err := probe(o.Paths)
 	if err != nil {
 		return Host{}, err
 	}
@@ -46,9 +47,24 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 	}, nil
 }
 
-func dockerRules(context.Context) (func(string) bool, error) {
-	return func(string) bool { return false }, nil
+// dockerRules tells which bridges have Docker's netfilter rules behind them.
+func dockerRules(ctx context.Context) (func(bridge string) bool, error) {
+	report, err := firewall.Inspect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return report.DockerRules, nil
 }
 
 // ForeignRules lists the netfilter rules of this network namespace that are not Docker's own and that a datapath would bypass.
-func ForeignRules(context.Context) ([]string, error) { return nil, nil }
+func ForeignRules(ctx context.Context) ([]string, error) {
+	report, err := firewall.Inspect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var rules []string
+	for _, r := range report.Foreign {
+		rules = append(rules, r.String())
+	}
+	return rules, nil
+}
