@@ -193,6 +193,44 @@ func testPublishedPort(t *testing.T, d *datapath) {
 	}
 }
 
+// H-10: a socket of the host that talks from the number of a published port gets its answers; the port's clients are not its.
+func testHostTalks(t *testing.T, d *datapath) {
+	d.reset(t)
+	d.change(t, publishWeb)
+	sock, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(addrPort("198.51.100.1:8080")), net.UDPAddrFromAddrPort(addrPort("192.0.2.10:53")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sock.Close()
+	d.expect(t, fromUplink("up0"), udp("192.0.2.10:53", "198.51.100.1:8080"), passed("not_ours"))
+	d.expectFlows(t)
+	client := udp("192.0.2.10:54", "198.51.100.1:8080")
+	d.expect(t, fromUplink("up0"), client, redirected("br0 in", client.to("172.17.0.2:53").withTTL(63).macs(d.w.gateway("c1"))))
+}
+
+// H-11: that dockerd listens on every published port changes nothing.
+func testDummyListener(t *testing.T, d *datapath) {
+	d.reset(t)
+	d.change(t, publishWeb)
+	listener, err := net.Listen("tcp4", "0.0.0.0:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	socket, err := net.ListenPacket("udp4", "0.0.0.0:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	for port, client := range map[string]frame{
+		"80": tcp("192.0.2.10:50000", "198.51.100.1:8080", "S"), "53": udp("192.0.2.10:50000", "198.51.100.1:8080"),
+	} {
+		d.expect(t, fromUplink("up0"), client, redirected("br0 in", client.to("172.17.0.2:"+port).withTTL(63).macs(d.w.gateway("c1"))))
+	}
+	ack := tcp("192.0.2.10:50001", "198.51.100.1:8080", "A")
+	d.expect(t, fromUplink("up0"), ack, redirected("br0 in", ack.to("172.17.0.2:80").withTTL(63).macs(d.w.gateway("c1"))))
+}
+
 // E-4: ports that the administrator keeps.
 func testReservedPort(t *testing.T, d *datapath) {
 	d.reset(t)

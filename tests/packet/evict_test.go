@@ -21,6 +21,9 @@ func evictCases(d *datapath) []evictCase {
 	masq, back := udp("172.17.0.2:5000", "192.0.2.10:53"), udp("192.0.2.10:53", "198.51.100.1:5000")
 	in, answer := udp("192.0.2.10:5000", "198.51.100.1:8080"), udp("172.17.0.2:53", "192.0.2.10:5000")
 	to, fro := udp("172.17.0.2:5000", "172.17.0.3:53"), udp("172.17.0.3:53", "172.17.0.2:5000")
+	ask, tell := udp("172.17.0.2:5000", "172.17.0.1:53"), udp("172.17.0.1:53", "172.17.0.2:5000")
+	call, say := udp("172.17.0.1:5000", "172.17.0.2:53"), udp("172.17.0.2:53", "172.17.0.1:5000")
+	odd, even := udp("172.17.0.9:5000", "192.0.2.10:53"), udp("192.0.2.10:53", "198.51.100.1:5000")
 	gre, erg := portless("gre", "172.17.0.2", "192.0.2.10"), portless("gre", "192.0.2.10", "198.51.100.1")
 	greKey := func(k bpf.FlowKey) bpf.FlowKey { k.Sport, k.Dport = 0, 0; return k }
 	return []evictCase{
@@ -39,6 +42,19 @@ func evictCases(d *datapath) []evictCase {
 		{
 			"local", sent{c1, to}, sent{c2, fro}, redirected("br0 local", to), redirected("br0 local", fro),
 			local("udp", "172.17.0.2:5000", "172.17.0.3:53"), local("udp", "172.17.0.3:53", "172.17.0.2:5000"),
+		},
+		{
+			"to the host", sent{c1, ask}, sent{toBridge("br0"), tell}, stacked("br0 host", ask), redirected("br0 host", tell),
+			local("udp", "172.17.0.2:5000", "172.17.0.1:53"), local("udp", "172.17.0.1:53", "172.17.0.2:5000"),
+		},
+		{
+			"from the host", sent{toBridge("br0"), call}, sent{c1, say}, redirected("br0 host", call), stacked("br0 host", say),
+			local("udp", "172.17.0.1:5000", "172.17.0.2:53"), local("udp", "172.17.0.2:53", "172.17.0.1:5000"),
+		},
+		{
+			"a stranger's", sent{fromBridge("br0"), odd}, sent{up, even},
+			redirected("br0 out", odd.from("198.51.100.1:5000").withTTL(63)), redirected("br0 out", even.to("172.17.0.9:5000").withTTL(63)),
+			local("udp", "172.17.0.9:5000", "192.0.2.10:53"), wire("udp", "192.0.2.10:53", "198.51.100.1:5000"),
 		},
 		{
 			"out without ports", sent{c1, gre}, sent{up, erg},
@@ -106,6 +122,28 @@ func testEvictedAndTaken(t *testing.T, d *datapath) {
 		answer := udp("192.0.2.10:53", "198.51.100.1:5000")
 		d.expect(t, fromUplink("up0"), answer, redirected("br0 out", answer.to("172.17.0.3:5000").withTTL(63).macs(d.w.gateway("c2"))))
 		d.expectPairs(t)
+	}
+}
+
+// E-10: a flow whose port was changed gets the same port again.
+func testEvictedChanged(t *testing.T, d *datapath) {
+	for _, gone := range []string{"forward", "reverse"} {
+		t.Run("E-10 "+gone+" gone", func(t *testing.T) {
+			d.reset(t)
+			d.send(t, fromContainer("c1"), udp("172.17.0.2:5000", "192.0.2.10:53"))
+			there := udp("172.17.0.3:5000", "192.0.2.10:53")
+			r := d.send(t, fromContainer("c2"), there)
+			src, _ := r.addresses()
+			back := udp("192.0.2.10:53", src)
+			d.evict(t, map[string]bpf.FlowKey{"forward": local("udp", there.src, there.dst), "reverse": wire("udp", back.src, back.dst)}[gone])
+			d.nextTick(t)
+			if gone == "forward" {
+				d.expect(t, fromUplink("up0"), back, redirected("br0 out", back.to(there.src).withTTL(63).macs(d.w.gateway("c2"))))
+			}
+			d.expect(t, fromContainer("c2"), there, redirected("br0 out", there.from(src).withTTL(63)))
+			d.expect(t, fromUplink("up0"), back, redirected("br0 out", back.to(there.src).withTTL(63).macs(d.w.gateway("c2"))))
+			d.expectPairs(t)
+		})
 	}
 }
 

@@ -38,6 +38,12 @@ func testPromotion(t *testing.T, d *datapath) {
 			d.expectTables(t, 2, "old")
 			d.expect(t, c.reply.hook, c.reply.frame, c.back)
 			d.expectTables(t, 2, "old")
+			if f, _ := d.flow(t, c.key); f.Packets != 3 || f.Flags&bpf.DatapathFlowFlagFLOW_REPLY != 0 {
+				t.Errorf("the originator's entry has %d packets, want 3; flags %#x", f.Packets, f.Flags)
+			}
+			if f, _ := d.flow(t, c.inverse); f.Packets != 3 || f.Flags&bpf.DatapathFlowFlagFLOW_REPLY == 0 {
+				t.Errorf("the answers' entry has %d packets, want 3; flags %#x", f.Packets, f.Flags)
+			}
 		})
 	}
 }

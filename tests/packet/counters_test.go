@@ -1,0 +1,82 @@
+package packet
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ebpfnet/ebpfnet/bpf"
+)
+
+// endpointCounters reads what is counted for the endpoint in a slot.
+func (d *datapath) endpointCounters(tb testing.TB, slot uint32) bpf.EndpointCounters {
+	tb.Helper()
+	var perCPU []bpf.EndpointCounters
+	if err := d.coll.Maps["endpoint_stats"].Lookup(slot, &perCPU); err != nil {
+		tb.Fatal(err)
+	}
+	var sum bpf.EndpointCounters
+	for _, c := range perCPU {
+		sum.Rx.Packets += c.Rx.Packets
+		sum.Rx.Bytes += c.Rx.Bytes
+		sum.Tx.Packets += c.Tx.Packets
+		sum.Tx.Bytes += c.Tx.Bytes
+		sum.TxDropped += c.TxDropped
+		sum.RxDropped += c.RxDropped
+	}
+	return sum
+}
+
+// testEndpointCounters: each packet is counted once at each end that is a container, on whichever of its hooks that is.
+func testEndpointCounters(t *testing.T, d *datapath) {
+	const one, two = 172, 173 // slots of c1 and c2
+	type ends struct{ Sent, Dropped, Received uint64 }
+	syn := tcp("172.17.0.2:40000", "192.0.2.10:80", "S")
+	answered := []sent{{fromContainer("c1"), syn}}
+	for _, c := range []struct {
+		name   string
+		before []sent
+		packet sent
+		mark   uint32
+		c1, c2 ends
+	}{
+		{"out", nil, sent{fromContainer("c1"), syn}, 0, ends{Sent: 1}, ends{}},
+		{"out, three segments", nil, sent{fromContainer("c1"), syn.data(make([]byte, 300)).gso(100, 3)}, 0, ends{Sent: 3}, ends{}},
+		{"an answer", answered, sent{fromUplink("up0"), tcp("192.0.2.10:80", "198.51.100.1:40000", "SA")}, 0, ends{Received: 1}, ends{}},
+		{"between containers", nil, sent{fromContainer("c1"), syn.to("172.17.0.3:80")}, 0, ends{Sent: 1}, ends{Received: 1}},
+		{"from the host", nil, sent{toBridge("br0"), tcp("172.17.0.1:40000", "172.17.0.2:80", "S")}, 0, ends{Received: 1}, ends{}},
+		{"from the host, at the veth", nil, sent{toContainer("c1"), tcp("172.17.0.1:40000", "172.17.0.2:80", "S")}, 0xeb02, ends{}, ends{}},
+		{"by the bridge, at the veth", nil, sent{toContainer("c1"), tcp("172.17.0.9:40000", "172.17.0.2:80", "S")}, 0, ends{Received: 1}, ends{}},
+		{"left to the stack", nil, sent{fromContainer("c1"), syn.to("172.17.0.99:80")}, 0, ends{Sent: 1}, ends{}},
+		{"dropped", nil, sent{fromContainer("c1"), syn.to("172.18.0.2:80")}, 0, ends{Dropped: 1}, ends{}},
+		{"spoofed: at the device that sent it", nil, sent{fromContainer("c1"), syn.from("172.17.0.3:40000")}, 0, ends{Dropped: 1}, ends{}},
+		{"arp is no ipv4", nil, sent{fromContainer("c1"), syn.put16(atEtherType, 0x0806)}, 0, ends{}, ends{}},
+		{"after its veth's program, out of the uplink", answered, sent{toUplink("up0"), syn}, 0xeb02, ends{}, ends{}},
+	} {
+		t.Run("L-1 "+c.name, func(t *testing.T) {
+			d.reset(t)
+			for _, p := range c.before {
+				d.send(t, p.hook, p.frame)
+			}
+			before := [2]bpf.EndpointCounters{d.endpointCounters(t, one), d.endpointCounters(t, two)}
+			in := skb{GsoSize: c.packet.frame.gsoSize, GsoSegs: c.packet.frame.gsoSegs}
+			in.CB[cbMarkIn] = c.mark
+			b := d.w.addressed(c.packet.hook, c.packet.frame).bytes()
+			d.run(t, c.packet.hook, b, in)
+			var got [2]ends
+			for i, slot := range []uint32{one, two} {
+				after := d.endpointCounters(t, slot)
+				got[i] = ends{
+					Sent: after.Tx.Packets - before[i].Tx.Packets, Dropped: after.TxDropped - before[i].TxDropped,
+					Received: after.Rx.Packets - before[i].Rx.Packets,
+				}
+				if got[i].Sent > 0 && after.Tx.Bytes-before[i].Tx.Bytes != uint64(len(b)) {
+					t.Errorf("%d bytes are counted as sent, want %d", after.Tx.Bytes-before[i].Tx.Bytes, len(b))
+				}
+			}
+			if diff := cmp.Diff([2]ends{c.c1, c.c2}, got); diff != "" {
+				t.Errorf("packets of c1 and c2 (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
