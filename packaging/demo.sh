@@ -17,8 +17,8 @@ web=ebpfnet-demo-web
 client=ebpfnet-demo-client
 outside=ebpfnet-demo-out # a network namespace: the outside world
 uplink=ebpfnet-demo0     # the host's device that leads there
-host_side=192.0.2.1      # of the addresses that are set aside for documentation
-outside_addr=192.0.2.2
+host_side=               # the two ends' addresses: see choose_addresses
+outside_addr=
 
 die() {
 	echo "demo: $*" >&2
@@ -93,7 +93,8 @@ make_image() {
 		#!/bin/sh
 		echo "Content-Type: text/plain"
 		echo
-		echo "hello from the container; your address is $REMOTE_ADDR"
+		address=${REMOTE_ADDR#[[]::ffff:}
+		echo "hello from the container; you are ${address%]}"
 	PAGE
 	chmod 755 "$root" "$root/www/cgi-bin/hello"
 	tar -C "$root" -c . | docker import -c 'ENV PATH=/bin' - "$image" >/dev/null
@@ -107,7 +108,23 @@ start_containers() {
 	say "started $web (a web server, no port published) and $client"
 }
 
+# choose_addresses takes a network that is set aside for documentation or tests (RFC 5737, RFC 2544) and that this host has no route to.
+choose_addresses() {
+	local net
+	for net in 192.0.2 198.51.100 203.0.113 198.18.{0..255}; do
+		if [[ -z $(ip -4 route show table all root "$net.0/24") ]] &&
+			! ip -4 route show table all match "$net.1" | grep -qv '^default'; then
+			host_side=$net.1
+			outside_addr=$net.2
+			return
+		fi
+	done
+	die "this host has a route to each network that the demo could take"
+}
+
 make_outside() {
+	choose_addresses
+	[[ -e /run/netns ]] || note netns
 	ip netns add "$outside"
 	ip link add "$uplink" type veth peer name eth0 netns "$outside"
 	ip addr add "$host_side/24" dev "$uplink"
@@ -125,7 +142,7 @@ attach() {
 	fi
 	# The demo's own device, and those that would be uplinks without it, so that no container loses its way out.
 	local args=(--uplink "$uplink") dev
-	for dev in $(ip -4 -o route show default | grep -oP '(?<=dev )\S+' | sort -u); do args+=(--uplink "$dev"); done
+	for dev in $(uplinks); do args+=(--uplink "$dev"); done
 	note attached
 	cp "$ebpfnet" "$state/ebpfnet"
 	show "$ebpfnet" attach --bridge docker0 "${args[@]}" || die "ebpfnet did not attach; make demo-clean undoes the rest"
@@ -142,21 +159,28 @@ free_port() {
 	die "something listens on port 80 of the host, and on each of 8080 to 8099"
 }
 
-# fetch WHO COMMAND...: runs what fetches the page, which must come.
-fetch() {
-	local who=$1
+# reach TEXT COMMAND...: what must answer within some seconds. The command is printed without the way to where it runs.
+reach() {
+	printf '\n  %s\n' "$1"
 	shift
-	printf '\n  %s\n' "$who"
-	local words="${*/#--/}"
-	words=${words/ip netns exec $outside /}
-	words=${words/docker exec $client /}
-	printf '  $ %s\n' "$words"
-	local answer
-	answer=$("$@" 2>&1) || die "no answer: ${answer:-(silence)}"
-	printf '    %s\n' "$answer"
+	local words=" $*" answer
+	words=${words/ ip netns exec $outside/}
+	words=${words/ docker exec $client/}
+	printf '  $%s\n' "$words"
+	answer=$(timeout 10 "$@" 2>&1) || die "no answer: ${answer:-(silence)}"
+	printf '%s\n' "$answer" | sed 's/^/    /'
 }
 
-own_address() { ip -4 -o route get 198.51.100.1 2>/dev/null | grep -oP '(?<=src )\S+' || echo "$host_side"; }
+# uplinks are the devices that lead outside without the demo.
+uplinks() { ip -4 -o route show default | grep -oP '(?<=dev )\S+' | sort -u; }
+
+own_address() {
+	local dev address
+	dev=$(uplinks | head -n 1)
+	[[ -z $dev ]] || address=$(ip -4 -o address show dev "$dev" scope global | grep -oPm 1 '(?<=inet )[0-9.]+')
+	echo "${address:-$host_side}"
+}
+
 gateway() { docker inspect -f '{{.NetworkSettings.Networks.bridge.Gateway}}' "$web"; }
 
 run() {
@@ -186,17 +210,17 @@ run() {
 	port=$(free_port)
 	[[ $port == 80 ]] || say "something listens on port 80 of this host, so it is $port"
 	show "$ebpfnet" publish "$port:80" "$web"
-	local path=":$port/cgi-bin/hello" get=(curl -sS --max-time 5)
+	local path=":$port/cgi-bin/hello"
 
 	title "5. Who reaches it, and as whom"
-	fetch "From outside; the container sees the client's own address:" \
-		ip netns exec "$outside" "${get[@]}" "http://$host_side$path"
-	fetch "From the host, through 127.0.0.1:" "${get[@]}" "http://127.0.0.1$path"
-	fetch "From the host, through its own address:" "${get[@]}" "http://$(own_address)$path"
-	fetch "From the other container, through the gateway address:" \
-		docker exec "$client" wget -q -T 5 -O - "http://$(gateway)$path"
-	fetch "And out: the other container pings the outside, and leaves with the host's address:" \
-		docker exec "$client" ping -c 1 -W 5 "$outside_addr"
+	reach "From outside; the container sees the client's own address:" \
+		ip netns exec "$outside" curl -sS "http://$host_side$path"
+	reach "From the host, through 127.0.0.1:" curl -sS "http://127.0.0.1$path"
+	reach "From the host, through its own address:" curl -sS "http://$(own_address)$path"
+	reach "From the other container, through the gateway address:" \
+		docker exec "$client" wget -q -O - "http://$(gateway)$path"
+	reach "And out: the other container pings the outside, and leaves with the host's address:" \
+		docker exec "$client" ping -c 1 "$outside_addr"
 
 	title "6. What ebpfnet has seen"
 	show "$ebpfnet" endpoint list
@@ -290,6 +314,8 @@ clean() {
 	fi
 	undo_objects
 	stop_dockerd
+	# ip mounts its folder on itself.
+	if done_before netns && umount /run/netns 2>/dev/null; then rmdir /run/netns 2>/dev/null || true; fi
 	if done_before bpffs; then umount /sys/fs/bpf && echo "unmounted /sys/fs/bpf"; fi
 	rm -rf "$state"
 	echo "the demo is gone"
