@@ -22,7 +22,9 @@ type frame struct {
 	options  []byte // of IP, a multiple of 4
 	flags    string // of TCP: letters of SFRPA
 	icmp     layers.ICMPv4TypeCode
-	id       uint16 // of ICMP
+	id       uint16 // of ICMP: its second word's halves
+	seq      uint16
+	ipID     uint16
 	noSum    bool   // UDP checksum 0
 	mss      uint16 // TCP option; 0: none
 	payload  []byte
@@ -32,15 +34,15 @@ type frame struct {
 }
 
 func tcp(src, dst, flags string) frame {
-	return frame{proto: "tcp", src: src, dst: dst, flags: flags, ttl: 64}
+	return frame{proto: "tcp", src: src, dst: dst, flags: flags, ttl: 64, ipID: 0x1234}
 }
 
 func sctp(src, dst string) frame {
-	return frame{proto: "sctp", src: src, dst: dst, ttl: 64, payload: []byte("a chunk of sixteen"[:16])}
+	return frame{proto: "sctp", src: src, dst: dst, ttl: 64, ipID: 0x1234, payload: []byte("a chunk of sixteen"[:16])}
 }
 
 func udp(src, dst string) frame {
-	return frame{proto: "udp", src: src, dst: dst, ttl: 64, payload: []byte("hello, world")}
+	return frame{proto: "udp", src: src, dst: dst, ttl: 64, ipID: 0x1234, payload: []byte("hello, world")}
 }
 
 func echo(src, dst string, id uint16) frame { return icmp(src, dst, layers.ICMPv4TypeEchoRequest, id) }
@@ -51,19 +53,49 @@ func echoReply(src, dst string, id uint16) frame {
 
 func icmp(src, dst string, kind uint8, id uint16) frame {
 	return frame{
-		proto: "icmp", src: src, dst: dst, ttl: 64, icmp: layers.CreateICMPv4TypeCode(kind, 0), id: id, payload: []byte("0123456789abcdef"),
+		proto: "icmp", src: src, dst: dst, ttl: 64, ipID: 0x1234, icmp: layers.CreateICMPv4TypeCode(kind, 0), id: id, seq: 1, payload: []byte("0123456789abcdef"),
 	}
+}
+
+// icmpError is an error of a code about a packet, of which it quotes the first n bytes behind the link-layer header. word is the lower half
+// of its second word: the MTU, if the packet was too big.
+func icmpError(src, dst string, kind, code uint8, word uint16, about frame, n int) frame {
+	f := icmp(src, dst, kind, 0).data(about.bytes()[14 : 14+n])
+	f.icmp, f.seq = layers.CreateICMPv4TypeCode(kind, code), word
+	return f
+}
+
+// pieces cuts the datagram of a frame into pieces of at most n bytes of payload each, n a multiple of 8.
+func (f frame) pieces(n int) []frame {
+	whole := f.bytes()
+	payload := whole[34:]
+	var out []frame
+	for at := 0; at < len(payload); at += n {
+		piece, end := f, min(at+n, len(payload))
+		piece.fragment = uint16(at / 8)
+		if end < len(payload) {
+			piece.fragment |= 0x2000
+		}
+		part := append([]byte(nil), payload[at:end]...)
+		out = append(out, piece.edit(func(b []byte) []byte {
+			b = append(b[:34:34], part...)
+			binary.BigEndian.PutUint16(b[16:], uint16(len(b)-14))
+			return b
+		}).refresh())
+	}
+	return out
 }
 
 // portless is a packet of a protocol that the datapath knows no ports of.
 func portless(proto, src, dst string) frame {
-	return frame{proto: proto, src: src, dst: dst, ttl: 64, payload: []byte("sixteen bytes...")}
+	return frame{proto: proto, src: src, dst: dst, ttl: 64, ipID: 0x1234, payload: []byte("sixteen bytes...")}
 }
 
 func (f frame) from(src string) frame    { f.src = src; return f }
 func (f frame) to(dst string) frame      { f.dst = dst; return f }
 func (f frame) withTTL(ttl uint8) frame  { f.ttl = ttl; return f }
 func (f frame) withID(id uint16) frame   { f.id = id; return f }
+func (f frame) withIPID(id uint16) frame { f.ipID = id; return f }
 func (f frame) withMSS(mss uint16) frame { f.mss = mss; return f }
 func (f frame) noChecksum() frame        { f.noSum = true; return f }
 func (f frame) data(b []byte) frame      { f.payload = b; return f }
@@ -130,7 +162,7 @@ func (f frame) bytes() []byte {
 	src, sport := split(f.src)
 	dst, dport := split(f.dst)
 	ip := &layers.IPv4{
-		Version: 4, TTL: f.ttl, Id: 0x1234, Protocol: layers.IPProtocol(protocols()[f.proto]), SrcIP: src, DstIP: dst,
+		Version: 4, TTL: f.ttl, Id: f.ipID, Protocol: layers.IPProtocol(protocols()[f.proto]), SrcIP: src, DstIP: dst,
 		Flags: layers.IPv4Flag(f.fragment >> 13), FragOffset: f.fragment & 0x1fff,
 	}
 	eth := &layers.Ethernet{SrcMAC: make(net.HardwareAddr, 6), DstMAC: make(net.HardwareAddr, 6), EthernetType: layers.EthernetTypeIPv4}
@@ -157,7 +189,7 @@ func (f frame) bytes() []byte {
 		_ = l.SetNetworkLayerForChecksum(ip)
 		stack = append(stack, l)
 	case "icmp":
-		stack = append(stack, &layers.ICMPv4{TypeCode: f.icmp, Id: f.id, Seq: 1})
+		stack = append(stack, &layers.ICMPv4{TypeCode: f.icmp, Id: f.id, Seq: f.seq})
 	}
 	buf := gopacket.NewSerializeBuffer()
 	stack = append(stack, gopacket.Payload(f.payload))

@@ -91,6 +91,13 @@ func TestPackets(t *testing.T) {
 		{"leaving", testLeaving},
 		{"sizes", testSizes},
 		{"marks", testMarks},
+		{"errors in", testErrorsIn},
+		{"errors port", testErrorsPort},
+		{"errors out", testErrorsOut},
+		{"errors other", testErrorsOther},
+		{"pieces", testPieces},
+		{"pieces same id", testPiecesSameID},
+		{"lost pieces", testLostPieces},
 		{"drops counted", testDropsCounted},
 		{"random", testRandom},
 	} {
