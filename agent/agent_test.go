@@ -230,10 +230,47 @@ func TestDetachRefuses(t *testing.T) {
 	if err == nil || err.Error() != "bridge br1 is not attached: attached are docker0" {
 		t.Errorf("got %v", err)
 	}
-	if _, err := l.client.Attach(t.Context(), api.AttachRequest{All: true, Mode: modeAuto}); err != nil {
-		t.Fatal(err)
-	}
 	if err := l.client.Detach(t.Context(), api.DetachRequest{All: true, Bridges: []string{"docker0"}}); err == nil {
 		t.Error("all and a name together were taken")
+	}
+}
+
+// A bridge that is taken off stays off, although all are attached, until it is asked for again.
+func TestDetachOneOfAll(t *testing.T) {
+	l := newLab(t, dockerHost())
+	l.start(false)
+	bridges := func() (names []string) {
+		t.Helper()
+		s, err := l.client.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range s.Bridges {
+			names = append(names, b.Name)
+		}
+		return names
+	}
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want []string
+	}{
+		{"all", func() error {
+			_, err := l.client.Attach(t.Context(), api.AttachRequest{All: true, Mode: modeAuto})
+			return err
+		}, []string{"docker0"}},
+		{"off", func() error { return l.client.Detach(t.Context(), api.DetachRequest{Bridges: []string{"docker0"}}) }, nil},
+		{"after a restart", func() error { l.stopAgent(); l.start(false); return nil }, nil},
+		{"all again", func() error {
+			_, err := l.client.Attach(t.Context(), api.AttachRequest{All: true, Mode: modeAuto})
+			return err
+		}, []string{"docker0"}},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if diff := cmp.Diff(step.want, bridges()); diff != "" {
+			t.Errorf("%s: bridges (-want +got):\n%s", step.name, diff)
+		}
 	}
 }

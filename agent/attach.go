@@ -183,12 +183,13 @@ func (a *Agent) watchRules(ctx context.Context) {
 // withAttach adds what a request asks for to an intent.
 func withAttach(in policy.Intent, r api.AttachRequest) policy.Intent {
 	if r.All {
-		in.All, in.AllMode = true, r.Mode
+		in.All, in.AllMode, in.Except = true, r.Mode, nil
 	}
 	in.Bridges = slices.Clone(in.Bridges)
 	for _, name := range r.Bridges {
 		in.Bridges = slices.DeleteFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Name == name })
 		in.Bridges = append(in.Bridges, policy.BridgeIntent{Name: name, Mode: r.Mode})
+		in.Except = slices.DeleteFunc(slices.Clone(in.Except), func(e string) bool { return e == name })
 	}
 	if len(r.Uplinks) > 0 {
 		in.Uplinks = slices.Clone(r.Uplinks)
@@ -254,14 +255,9 @@ func (a *Agent) detach(ctx context.Context, r api.DetachRequest) error {
 		a.quit = a.o.Background
 		return nil
 	}
-	in := a.state.Intent
-	in.Bridges = slices.Clone(in.Bridges)
-	for _, name := range r.Bridges {
-		left := slices.DeleteFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Name == name })
-		if len(left) == len(in.Bridges) {
-			return a.notDetachable(name)
-		}
-		in.Bridges = left
+	in, err := a.withoutBridges(r.Bridges)
+	if err != nil {
+		return err
 	}
 	o, err := a.observe(ctx)
 	if err != nil {
@@ -274,16 +270,30 @@ func (a *Agent) detach(ctx context.Context, r api.DetachRequest) error {
 	return nil
 }
 
-func (a *Agent) notDetachable(name string) error {
+// withoutBridges is the intent without bridges that are attached, or waited for, now.
+func (a *Agent) withoutBridges(names []string) (policy.Intent, error) {
+	in := a.state.Intent
+	in.Bridges, in.Except = slices.Clone(in.Bridges), slices.Clone(in.Except)
+	for _, name := range names {
+		named := slices.ContainsFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Name == name })
+		if !named && !slices.ContainsFunc(a.settled.Bridges, func(b policy.BridgeView) bool { return b.Name == name }) {
+			return in, a.notAttached(name)
+		}
+		in.Bridges = slices.DeleteFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Name == name })
+		if in.All && !slices.Contains(in.Except, name) {
+			in.Except = append(in.Except, name)
+		}
+	}
+	return in, nil
+}
+
+func (a *Agent) notAttached(name string) error {
 	var attached []string
 	for _, b := range a.settled.Bridges {
-		if b.Name == name {
-			return fmt.Errorf("bridge %s is attached because of `attach --all`: `detach --all` takes all off", name)
-		}
 		attached = append(attached, b.Name)
 	}
 	if len(attached) == 0 {
 		return fmt.Errorf("bridge %s is not attached: none is", name)
 	}
-	return fmt.Errorf("bridge %s is not attached: %s", name, "attached are "+enumerate(attached))
+	return fmt.Errorf("bridge %s is not attached: attached are %s", name, enumerate(attached))
 }

@@ -48,7 +48,8 @@ func (c *compiler) addBridges() {
 		for i := range c.o.Networks {
 			name := c.o.Networks[i].Bridge
 			_, there := c.findBridge(name)
-			if _, named := modes[name]; !named && there && name != gwbridge && c.o.Networks[i].Name != gwbridge {
+			_, named := modes[name]
+			if !named && there && name != gwbridge && c.o.Networks[i].Name != gwbridge && !slices.Contains(c.in.Except, name) {
 				modes[name] = c.in.AllMode
 			}
 		}

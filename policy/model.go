@@ -105,6 +105,7 @@ type Intent struct {
 	Bridges []BridgeIntent  `json:"bridges,omitempty"`
 	All     bool            `json:"all,omitempty"`      // every Docker bridge network, later ones too
 	AllMode string          `json:"all_mode,omitempty"` // auto or native, for those
+	Except  []string        `json:"except,omitempty"`   // bridges that All does not mean
 	Uplinks []string        `json:"uplinks,omitempty"`  // empty: by default route
 	Publish []PublishIntent `json:"publish,omitempty"`
 }
