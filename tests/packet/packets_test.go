@@ -79,6 +79,8 @@ func TestPackets(t *testing.T) {
 		{"reserved port", testReservedPort},
 		{"endpoint counters", testEndpointCounters},
 		{"parallel", testParallel},
+		{"parallel life", testParallelLife},
+		{"parallel ports", testParallelPorts},
 		{"evicted", testEvicted},
 		{"evicted and taken", testEvictedAndTaken},
 		{"evicted changed", testEvictedChanged},
