@@ -57,7 +57,7 @@ func dockerForward(shape string) (docker, perBridge bool) {
 // dockerPrerouting tells the same for table raw's PREROUTING: the drops around containers' addresses and loopback's ports.
 func dockerPrerouting(shape, device string) bool {
 	switch shape {
-	case "-d X ! -i B -j DROP", "-d X -i B -j ACCEPT":
+	case "-d X ! -i B -j DROP":
 		return true
 	case "-d X ! -i B -p P -m P --dport N -j DROP":
 		return device == "lo"
@@ -75,11 +75,12 @@ func dockerPostrouting(shape string) bool {
 }
 
 // intoDockerChain tells whether a rule in one of Docker's own chains may be Docker's. The chains are not read rule by rule, as they differ
-// between versions; only what no version does is someone else's: a jump out of Docker's chains, another target, a drop by source.
+// between versions; only what no version does is someone else's: a jump out of Docker's chains, another target, a drop by source, or one of
+// no device's packets.
 func intoDockerChain(e entry) bool {
 	switch t := e.target(); t {
 	case "DROP":
-		return !e.has("-s")
+		return !e.has("-s") && len(e.interfaces()) > 0
 	case "ACCEPT", "RETURN":
 		return true
 	default:

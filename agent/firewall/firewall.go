@@ -56,8 +56,8 @@ func Inspect(ctx context.Context) (Report, error) {
 			}
 			continue
 		}
-		if text := c.foreign(); text != "" && !(c.family == "ip" && told.has(c.table, c.name)) {
-			report.Foreign = append(report.Foreign, Rule{Table: c.family + " " + c.table, Chain: c.name, Text: text})
+		if c.judged != "" && !(c.family == "ip" && told.has(c.table, c.name)) {
+			report.Foreign = append(report.Foreign, Rule{Table: c.family + " " + c.table, Chain: c.name, Text: c.judged})
 		}
 	}
 	return report, nil

@@ -1,10 +1,10 @@
 package firewall
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -13,11 +13,8 @@ import (
 // nftChain is one chain of nf_tables, whoever made it.
 type nftChain struct {
 	family, table, name string
-	// forward tells a base chain that forwarded packets pass. rules and drop (the policy) are filled in only there.
-	forward bool
-	rules   int
-	unread  error // the rules cannot be understood
-	drop    bool
+	// judged is why the chain could decide over forwarded traffic, or "".
+	judged string
 	// docker tells that the table is that of Docker's nftables backend. bridges are those that it names.
 	docker  bool
 	bridges []string
@@ -27,26 +24,6 @@ type nftChain struct {
 func (c nftChain) ofIPTables() bool {
 	return c.family == "ip" && slices.Contains([]string{"raw", "mangle", "nat", "filter", "security"}, c.table) &&
 		slices.Contains([]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}, c.name)
-}
-
-// foreign says why the chain could decide over forwarded traffic, or "".
-func (c nftChain) foreign() string {
-	var why []string
-	if c.drop {
-		why = append(why, "policy drop")
-	}
-	switch {
-	case c.unread != nil:
-		why = append(why, "rules that cannot be read: "+c.unread.Error())
-	case c.rules == 1:
-		why = append(why, "1 rule")
-	case c.rules > 1:
-		why = append(why, fmt.Sprintf("%d rules", c.rules))
-	}
-	if !c.forward || len(why) == 0 {
-		return ""
-	}
-	return strings.Join(why, ", ")
 }
 
 // maxReads is how often nf_tables is read again that changed meanwhile.
@@ -83,7 +60,7 @@ func tryReadNFTables() ([]nftChain, error) {
 	found := []nftChain{}
 	for _, t := range tables {
 		family := familyName(t.Family)
-		if family == "" || t.Flags&unix.NFT_TABLE_F_DORMANT != 0 {
+		if family == "" || dormant(t) {
 			continue
 		}
 		if family == "ip" && t.Name == dockerTable {
@@ -96,26 +73,26 @@ func tryReadNFTables() ([]nftChain, error) {
 		}
 		for _, c := range all {
 			if c.Table.Family == t.Family && c.Table.Name == t.Name {
-				found = append(found, readChain(conn, t, c, family))
+				found = append(found, nftChain{family: family, table: t.Name, name: c.Name, judged: judge(c, rulesOf(conn, t))})
 			}
 		}
 	}
 	return found, nil
 }
 
-func readChain(conn *nftables.Conn, t *nftables.Table, c *nftables.Chain, family string) nftChain {
-	chain := nftChain{family: family, table: t.Name, name: c.Name}
-	chain.forward = c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward
-	if !chain.forward {
-		return chain
-	}
-	chain.drop = c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
-	rules, err := conn.GetRules(t, c)
-	chain.rules, chain.unread = len(rules), err
-	return chain
+// dormant tells whether a table is switched off. The library takes its flags, which are in network byte order, for the host's.
+func dormant(t *nftables.Table) bool {
+	var flags [4]byte
+	binary.NativeEndian.PutUint32(flags[:], t.Flags)
+	return binary.BigEndian.Uint32(flags[:])&unix.NFT_TABLE_F_DORMANT != 0
 }
 
-// familyName gives the names of the families whose forward hook IPv4 packets pass, and "" for others.
+// rulesOf reads the rules of a table's chains.
+func rulesOf(conn *nftables.Conn, t *nftables.Table) func(chain string) ([]*nftables.Rule, error) {
+	return func(chain string) ([]*nftables.Rule, error) { return conn.GetRules(t, &nftables.Chain{Name: chain}) }
+}
+
+// familyName names the families that IPv4 packets pass chains of, and gives "" for others.
 func familyName(f nftables.TableFamily) string {
 	switch f {
 	case nftables.TableFamilyIPv4:
@@ -124,6 +101,8 @@ func familyName(f nftables.TableFamily) string {
 		return "inet"
 	case nftables.TableFamilyBridge:
 		return "bridge"
+	case nftables.TableFamilyNetdev:
+		return "netdev"
 	}
 	return ""
 }

@@ -74,7 +74,12 @@ func (s *ruleset) finish() {
 // foreign lists what is not Docker's own and could decide over forwarded traffic.
 func (s *ruleset) foreign() []Rule {
 	var found []Rule
-	add := func(e entry) { found = append(found, Rule{e.table, e.chain, e.text}) }
+	add := func(e entry) {
+		if e.text == "" {
+			e.text = "a rule without match and target" // or one of nft's that iptables-save cannot tell
+		}
+		found = append(found, Rule{e.table, e.chain, e.text})
+	}
 	for _, table := range []string{"raw", "mangle", "filter", "security"} {
 		for _, chain := range []string{"PREROUTING", "FORWARD", "POSTROUTING"} {
 			at := chainName{table, chain}
@@ -89,7 +94,7 @@ func (s *ruleset) foreign() []Rule {
 		}
 	}
 	for _, e := range s.rules[chainName{"filter", "DOCKER-USER"}] {
-		if e.text != "-j RETURN" {
+		if s.reaches(e, anything, map[string]bool{}) {
 			add(e)
 		}
 	}
@@ -113,12 +118,12 @@ func (s *ruleset) isForeign(e entry) bool {
 		if e.table == "filter" && docker && (!perBridge || s.bridges[device]) {
 			return false
 		}
-		return s.reaches(e, func(string) bool { return true }, nil)
+		return s.reaches(e, anything, map[string]bool{})
 	}
-	if e.table == "raw" && dockerPrerouting(sh, device) && (device == "lo" || s.bridges[device] || e.target() == "ACCEPT") {
+	if e.table == "raw" && dockerPrerouting(sh, device) && (device == "lo" || s.bridges[device]) {
 		return false
 	}
-	return s.reaches(e, drops, nil)
+	return s.reaches(e, drops, map[string]bool{})
 }
 
 // drops tells whether a target can keep a packet from going on. A queue's reader may do so.
@@ -130,15 +135,19 @@ func drops(target string) bool {
 	return false
 }
 
+func anything(string) bool { return true }
+
 // reaches tells whether a rule, or one of those that it leads to, has a target of a kind. A jump to a chain that is empty is nothing: ufw
-// and others leave such behind when they are switched off.
-func (s *ruleset) reaches(e entry, kind func(target string) bool, way []string) bool {
+// and others leave such behind when they are switched off. Docker's own chains count as targets, as their rules are not kept. seen are the
+// chains that need no other look.
+func (s *ruleset) reaches(e entry, kind func(target string) bool, seen map[string]bool) bool {
 	t := e.target()
-	if !s.has(e.table, t) {
+	if !s.has(e.table, t) || e.table == "filter" && dockerChain(t) {
 		return t != "RETURN" && kind(t)
 	}
-	if slices.Contains(way, t) {
+	if seen[t] {
 		return false
 	}
-	return slices.ContainsFunc(s.rules[chainName{e.table, t}], func(next entry) bool { return s.reaches(next, kind, append(way, t)) })
+	seen[t] = true
+	return slices.ContainsFunc(s.rules[chainName{e.table, t}], func(next entry) bool { return s.reaches(next, kind, seen) })
 }
