@@ -68,6 +68,9 @@ func TestBridgedAndRouted(t *testing.T) {
 		p.TTL(t, 2)
 		p.Send(t, lab.RemoteIP, []byte("two hops"))
 		wire.Find(t, "packet with its last hop", func(p lab.Packet) bool { return echoes(p) && p.IP.TTL == 1 })
+		if h, err := p.Hear(lab.Patience); err != nil || h.From.String() != lab.RouterIP {
+			t.Errorf("a packet that dies one hop on: %v from %v, %v", h.Type, h.From, err)
+		}
 		p.TTL(t, 1)
 		p.Ping(t, b.IP.String(), []byte("a neighbour is no hop away"))
 	})

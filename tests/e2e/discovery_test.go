@@ -190,56 +190,6 @@ func plug(t testing.TB, s site, m *lab.Netns, veth string, ifindex int, ip strin
 	s.NS.IP(t, "link set "+veth+" master docker0 up")
 }
 
-// G-12: addresses and ifindexes that change hands lead each packet to their owner of the moment, or nowhere.
-func TestReuse(t *testing.T) {
-	eachWorld(t, func(t *testing.T, s site) {
-		c := s.Run(t, "c")
-		machines := []*lab.Netns{s.Machine(t, "m0"), s.Machine(t, "m1")}
-		for i, m := range machines {
-			m.Serve(t, fmt.Sprintf("m%d", i), ":80")
-		}
-		const cycles = 30
-		for cycle := range cycles {
-			var captures []*lab.Capture
-			ips := []string{fmt.Sprintf("172.17.230.%d", 1+cycle%2), fmt.Sprintf("172.17.230.%d", 2-cycle%2)}
-			for i, m := range machines {
-				// Every other cycle the ifindexes change hands too.
-				plug(t, s, m, fmt.Sprintf("reuse%d", i), 7000+(i+cycle/2)%2, ips[i])
-				captures = append(captures, m.Capture(t, "eth0"))
-			}
-			if cycle == 0 {
-				s.Publish(t, "8099:80/udp", "172.17.230.1")
-			}
-			c.NS.IP(t, "neigh flush dev eth0")
-			for i, ip := range ips {
-				owner := fmt.Sprintf("m%d", i)
-				for _, ask := range []struct {
-					from *lab.Netns
-					to   string
-					when bool
-				}{{c.NS, lab.At(ip, 80), true}, {s.NS, lab.At(ip, 80), true}, {s.Remote, lab.At(lab.HostIP, 8099), ip == "172.17.230.1"}} {
-					if !ask.when {
-						continue
-					}
-					lab.Eventually(t, lab.Patience, func() error {
-						a, err := ask.from.TryAsk("udp", ask.to, lab.Within(lab.Doubt/4))
-						if err == nil && a.Name != owner {
-							t.Fatalf("cycle %d: %s was asked at %s, %s answered", cycle, owner, ask.to, a.Name)
-						}
-						return err
-					})
-				}
-			}
-			for i := range machines {
-				captures[i].None(t, "a packet for the other", func(p lab.Packet) bool {
-					return !p.Sent && p.UDP != nil && p.Destination().Addr().String() == ips[1-i]
-				})
-				s.NS.IP(t, fmt.Sprintf("link del reuse%d", i))
-			}
-		}
-	})
-}
-
 // attach --all takes every Docker bridge network, those that come later too, and lets go of those that go.
 func TestAttachAll(t *testing.T) {
 	ownSites(t, func(t *testing.T, s site) {

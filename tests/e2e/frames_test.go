@@ -74,6 +74,7 @@ func (f foreign) with(mark byte) []byte {
 }
 
 func foreignFrames(t *testing.T, a, b *lab.Container) []foreign {
+	t.Helper()
 	src, dst := a.NS.Device(t, "eth0").HardwareAddr, b.NS.Device(t, "eth0").HardwareAddr
 	all := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	eth := func(to net.HardwareAddr, kind layers.EthernetType) *layers.Ethernet {
@@ -96,6 +97,13 @@ func foreignFrames(t *testing.T, a, b *lab.Container) []foreign {
 	}
 	ip4 := layers.EthernetTypeIPv4
 	build := func(name string, parts ...gopacket.SerializableLayer) foreign {
+		for i, part := range parts {
+			if udp, ok := part.(*layers.UDP); ok {
+				if err := udp.SetNetworkLayerForChecksum(parts[i-1].(gopacket.NetworkLayer)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
 		return foreign{name, lab.Frame(t, parts...)}
 	}
 	raw := func(name string, to net.HardwareAddr, kind uint16) foreign {

@@ -37,11 +37,12 @@ func eachWorld(t *testing.T, fn func(t *testing.T, s site)) {
 			t.Parallel()
 			h := suite.SharedHost(t, w)
 			in := h.SharedInstance(t, docker0()...)
-			t.Cleanup(func() {
+			// Before anything is cleaned up.
+			defer func() {
 				if t.Failed() {
 					in.Report(t)
 				}
-			})
+			}()
 			fn(t, site{h, in})
 		})
 	}
@@ -54,7 +55,13 @@ func ownSites(t *testing.T, fn func(t *testing.T, s site)) {
 		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
 			h := suite.NewHost(t, w)
-			fn(t, site{h, h.Instance(t)})
+			in := h.Instance(t)
+			defer func() {
+				if t.Failed() {
+					in.Report(t)
+				}
+			}()
+			fn(t, site{h, in})
 		})
 	}
 }

@@ -21,7 +21,7 @@ func TestForeignRules(t *testing.T) {
 		}
 		rules := []rule{
 			{"FORWARD", "iptables -I FORWARD -s 203.0.113.99 -j DROP", "iptables -D FORWARD -s 203.0.113.99 -j DROP", "203.0.113.99"},
-			{"nft forward hook", "nft add table inet guard ; add chain inet guard fwd { type filter hook forward priority 0 ; } ; add rule inet guard fwd ip saddr 203.0.113.98 drop",
+			{"nft forward hook", "nft add table inet guard ; add chain inet guard way { type filter hook forward priority 0 ; } ; add rule inet guard way ip saddr 203.0.113.98 drop",
 				"nft delete table inet guard", "guard"},
 		}
 		if s.World == lab.Default {
@@ -113,7 +113,7 @@ func TestBadInput(t *testing.T) {
 			{"a range with a listener in it", publish("8990-9010:80-100", web.Name), 1, []string{"9000"}},
 			{"a container that does not run", publish("8090:80", stopped.Name), 1, []string{stopped.Name, "run"}},
 			{"unknown container", publish("8090:80", "nosuch"), 1, []string{"nosuch"}},
-			{"ambiguous container", publish("8090:80"), 1, []string{web.Name, n.Name}},
+			{"ambiguous container", publish("8090:81"), 1, []string{web.Name, n.Name}},
 			{"ranges of different lengths", publish("8090-8092:80-81", web.Name), 2, []string{"8090-8092"}},
 			{"port 0", publish("0:80", web.Name), 2, []string{"0"}},
 			{"port 70000", publish("70000:80", web.Name), 2, []string{"70000"}},

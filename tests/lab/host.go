@@ -85,10 +85,12 @@ func (s *Suite) newHost(w World, name string, flags []string) (h *Host, err erro
 }
 
 // wire connects the machines. A new namespace copies the machine's settings, so those that matter are set: forwarding is off on the host, as
-// on a machine that has just booted, and dockerd turns it on; reverse path filtering is loose, as systemd has it.
+// on a machine that has just booted, and dockerd turns it on; reverse path filtering is loose, as systemd has it. IPv6 addresses are there at
+// once, so that a host looks the same a second later.
 func (h *Host) wire() error {
 	for path, value := range map[string]string{
 		"net/ipv4/ip_forward": "0", "net/ipv4/conf/all/rp_filter": "2", "net/ipv4/conf/default/rp_filter": "2",
+		"net/ipv6/conf/all/accept_dad": "0", "net/ipv6/conf/default/accept_dad": "0",
 	} {
 		if err := h.NS.setSysctl(path, value); err != nil {
 			return fmt.Errorf("set %s: %w", path, err)

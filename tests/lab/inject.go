@@ -29,13 +29,8 @@ func (n *Netns) Inject(t testing.TB, dev string, frame []byte) {
 // Frame builds a frame with right lengths and checksums. Transport layers know their network layer by SetNetworkLayerForChecksum.
 func Frame(t testing.TB, parts ...gopacket.SerializableLayer) []byte {
 	t.Helper()
-	return frame(t, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts)
-}
-
-func frame(t testing.TB, opts gopacket.SerializeOptions, parts []gopacket.SerializableLayer) []byte {
-	t.Helper()
 	buf := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buf, opts, parts...); err != nil {
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts...); err != nil {
 		t.Fatalf("build frame: %v", err)
 	}
 	return buf.Bytes()

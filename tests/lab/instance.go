@@ -61,9 +61,6 @@ func (h *Host) Instance(t testing.TB) *Instance {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
-			in.Report(t)
-		}
 		if err := in.Close(); err != nil {
 			t.Errorf("close instance: %v", err)
 		}

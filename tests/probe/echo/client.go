@@ -63,7 +63,10 @@ func (c *Client) Ask(tok string, timeout time.Duration) (Answer, error) {
 	if _, err := io.WriteString(c.conn, tok+end); err != nil {
 		return Answer{}, fmt.Errorf("send: %w", err)
 	}
-	want := token([]byte(tok))
+	want := tok
+	if c.udp {
+		want = token([]byte(tok))
+	}
 	for {
 		reply, err := c.read()
 		if err != nil {
