@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/agent/client"
+	"github.com/ebpfnet/ebpfnet/maps"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
 
@@ -272,5 +273,24 @@ func TestDetachOneOfAll(t *testing.T) {
 		if diff := cmp.Diff(step.want, bridges()); diff != "" {
 			t.Errorf("%s: bridges (-want +got):\n%s", step.name, diff)
 		}
+	}
+}
+
+// What does not fit into a map holds nobody else up, and is told.
+func TestMapFull(t *testing.T) {
+	l := newLab(t, dockerHost())
+	l.start(false)
+	l.attach("docker0")
+	l.mu.Lock()
+	l.syncError = &maps.FullError{Map: "endpoints4", Entries: 1, Setting: "endpoints"}
+	l.mu.Unlock()
+	l.change(func(o *policy.Observed) { o.Endpoints = append(o.Endpoints, endpoint("vethdb", 6, 2, "172.17.0.3/16")) })
+	l.await("the new container has programs", func() bool { return len(l.programs[6]) == 2 })
+	l.await("the problem is told", func() bool {
+		return slices.Contains(l.agent.status().Problems, "write maps: map endpoints4 is full at 1 entries: raise the setting endpoints")
+	})
+	// What was wrong before a request is no reason to refuse it.
+	if _, err := l.publish("80:80", "web"); err != nil {
+		t.Errorf("publish: %v", err)
 	}
 }

@@ -219,6 +219,9 @@ func checkAttached(p policy.Result, r api.AttachRequest) error {
 func (a *Agent) change(ctx context.Context, o policy.Observed, in policy.Intent, check func(policy.Result) error) error {
 	old := a.state.Intent
 	err := a.apply(o, in, false)
+	if a.known(err) {
+		err = nil
+	}
 	if err == nil && check != nil {
 		err = check(a.settled)
 	}
@@ -228,7 +231,6 @@ func (a *Agent) change(ctx context.Context, o policy.Observed, in policy.Intent,
 		err = a.save(next)
 	}
 	if err == nil {
-		a.setProblem("reconcile", nil)
 		a.publishView()
 		return nil
 	}
@@ -240,6 +242,20 @@ func (a *Agent) change(ctx context.Context, o policy.Observed, in policy.Intent,
 	}
 	a.publishView()
 	return err
+}
+
+// known tells whether an error is only what was wrong before the request: that is no reason to refuse it.
+func (a *Agent) known(err error) bool {
+	var partial *partialError
+	if !errors.As(err, &partial) {
+		return false
+	}
+	for _, line := range oneLine(err) {
+		if !slices.Contains(a.problems["reconcile"], line) {
+			return false
+		}
+	}
+	return true
 }
 
 // detach runs in the loop.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	tables "github.com/ebpfnet/ebpfnet/maps"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
 
@@ -59,7 +60,12 @@ type deviceError struct {
 func (e *deviceError) Error() string { return fmt.Sprintf("device %s: %v", e.name, e.err) }
 func (e *deviceError) Unwrap() error { return e.err }
 
-// apply makes the datapath agree with what is there and what is wanted. Maps are written before programs that read them are attached, and
+// partialError says that the datapath agrees with what is wanted but for some things.
+type partialError struct{ error }
+
+func (e *partialError) Unwrap() error { return e.error }
+
+// apply makes the datapath agree with what is there and what is wanted, as far as a *partialError does not say otherwise. Maps are written before programs that read them are attached, and
 // programs are taken off before what they need goes. After an error it may be called again.
 func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	if a.dp == nil && !wantsDatapath(in) {
@@ -75,7 +81,10 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 		errs = append(errs, a.believeKernel())
 	}
 	errs = append(errs, a.detachUnwanted(want, len(r.State.Bridges) > 0))
-	if err := a.writeTables(r, full); err != nil {
+	if err := a.writeTables(r, full); isFull(err) {
+		// What fits is written. The rest is carried by the kernel's own path, with programs on its devices or without.
+		errs = append(errs, err)
+	} else if err != nil {
 		return err
 	}
 	errs = append(errs, a.attachWanted(want))
@@ -92,7 +101,10 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	a.problems["policy"] = r.Problems
 	a.problems["datapath"] = append(a.dp.Notes(), a.dp.Problems()...)
 	a.publishView()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return &partialError{err}
+	}
+	return nil
 }
 
 func wantsDatapath(in policy.Intent) bool { return len(in.Bridges) > 0 || in.All }
@@ -227,14 +239,23 @@ func (a *Agent) writeTables(r policy.Result, verify bool) error {
 			return fmt.Errorf("clear counters: %w", err)
 		}
 	}
-	if err := a.dp.Sync(r.State, verify); err != nil {
-		return fmt.Errorf("write maps: %w", err)
+	err := a.dp.Sync(r.State, verify)
+	if err != nil {
+		err = fmt.Errorf("write maps: %w", err)
+	}
+	if err != nil && !isFull(err) {
+		return err
 	}
 	if err := a.purge(t.Gone); err != nil {
 		return err
 	}
 	a.ids.Settle(t)
-	return nil
+	return err
+}
+
+func isFull(err error) bool {
+	var full *tables.FullError
+	return errors.As(err, &full)
 }
 
 // syncForwarding keeps a forwarding entry for each endpoint's address.
@@ -326,6 +347,9 @@ func (a *Agent) setProblem(key string, err error) {
 
 // oneLine gives each of several joined errors a line.
 func oneLine(err error) []string {
+	if partial, ok := err.(*partialError); ok {
+		err = partial.error
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []string
 		for _, e := range joined.Unwrap() {
