@@ -219,7 +219,9 @@ func checkAttached(p policy.Result, r api.AttachRequest) error {
 func (a *Agent) change(ctx context.Context, o policy.Observed, in policy.Intent, check func(policy.Result) error) error {
 	old := a.state.Intent
 	err := a.apply(o, in, false)
-	if a.known(err) {
+	if err == nil {
+		a.setProblem("reconcile", nil)
+	} else if a.known(err) {
 		err = nil
 	}
 	if err == nil && check != nil {
