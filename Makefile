@@ -8,6 +8,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 # git may be missing, or refuse a tree that belongs to another user; go build would fail for it.
 BUILDVCS := $(shell git rev-parse >/dev/null 2>&1 && echo auto || echo false)
 TEST_FLAGS ?=
+KERNELS ?=
 
 # sudo and su leave these out.
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
@@ -36,9 +37,9 @@ test: test-deps ## install what the tests need (Debian packages), then run them 
 test-deps: ## install what the tests and the generator need
 	packaging/install-deps.sh test
 
-kernels: ## the datapath in small virtual machines with Debian's kernels, from 5.10 on; root
+kernels: ## the datapath in small virtual machines with Debian's kernels, from 5.10 on (KERNELS=6.1: only those); root
 	packaging/install-deps.sh kernels
-	$(GO) run ./tests/kernels
+	$(GO) run ./tests/kernels $(KERNELS)
 
 lint: ## gofmt, go vet, staticcheck, the direction of imports, go mod tidy
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt is not content with:"; echo "$$out"; exit 1; fi

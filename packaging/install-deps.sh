@@ -27,6 +27,7 @@ test=(
 )
 kernels=(
 	qemu-system-x86_64:qemu-system-x86
+	xz:xz-utils
 )
 services=(docker.service docker.socket containerd.service prometheus.service)
 

@@ -143,17 +143,13 @@ Acquire::Check-Valid-Until "false";
 	return os.WriteFile(filepath.Join(d.dir, "apt.conf"), []byte(conf), 0o644)
 }
 
+// apt runs one of apt's programs on the folders here.
 func (d *debian) apt(name string, args ...string) ([]byte, error) {
-	cmd := exec.Command(name, args...)
-	cmd.Dir = filepath.Join(d.dir, "debs")
-	cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(d.dir, "apt.conf"), "LC_ALL=C")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return out, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	c := command{
+		dir: filepath.Join(d.dir, "debs"),
+		env: []string{"APT_CONFIG=" + filepath.Join(d.dir, "apt.conf"), "LC_ALL=C"},
 	}
-	return out, nil
+	return c.output(name, args...)
 }
 
 // pkg is a package of a version.

@@ -9,4 +9,6 @@
 // limits of time are there to end what hangs, not to judge speed.
 //
 // The invariant: the machine that this runs on is not changed. apt works on folders of its own.
+//
+//go:generate go run . -doc
 package main

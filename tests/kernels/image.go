@@ -28,6 +28,7 @@ func binaries() []binary {
 
 // build builds the programs into dir, under the paths that they have inside.
 func build(module, dir string) error {
+	static := command{dir: module, env: []string{"CGO_ENABLED=0"}}
 	for _, b := range binaries() {
 		out := filepath.Join(dir, b.path)
 		if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
@@ -37,7 +38,7 @@ func build(module, dir string) error {
 		if b.test {
 			args = []string{"test", "-c", "-trimpath", "-o", out, b.pkg}
 		}
-		if _, err := goTool(module, args...); err != nil {
+		if _, err := static.output("go", args...); err != nil {
 			return fmt.Errorf("build %s: %w", b.pkg, err)
 		}
 		if !b.test {

@@ -27,7 +27,7 @@ type outcome struct {
 type machine struct {
 	kernel, initramfs, console string // files; console is written
 	memory                     int    // MiB
-	skip                       string // steps to leave out
+	skip, tests                string // steps to leave out, tests to run
 }
 
 // run boots the machine and reads its results until it ends. seen is called with each as it comes.
@@ -38,7 +38,8 @@ func (m machine) run(ctx context.Context, seen func(step.Result)) (results []ste
 		"-serial", "file:"+m.console, // ttyS0: the kernel, and what the tests print
 		"-serial", "stdio", // ttyS1: the results
 		"-kernel", m.kernel, "-initrd", m.initramfs,
-		"-append", "console=ttyS0 loglevel=5 panic=-1 random.trust_cpu=on "+step.SkipEnv+"="+m.skip)
+		"-append", "console=ttyS0 loglevel=5 panic=-1 random.trust_cpu=on "+
+			step.SkipEnv+"="+m.skip+" "+step.RunEnv+"="+m.tests)
 	cmd.Stdin = nil
 	var complaint strings.Builder
 	cmd.Stderr = &complaint

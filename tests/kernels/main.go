@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -33,7 +31,7 @@ func main() {
 // options are the command's flags.
 type options struct {
 	cache, archive string
-	skip           string
+	skip, tests    string
 	timeout, fresh time.Duration
 	memory         int
 }
@@ -47,6 +45,7 @@ func run(ctx context.Context, args []string) (bool, error) {
 	flags.DurationVar(&o.fresh, "fresh", 24*time.Hour, "how old the archive's lists may be")
 	flags.IntVar(&o.memory, "memory", 1024, "of a machine, in MiB")
 	flags.StringVar(&o.skip, "skip", "", "steps to leave out, as in packet,loader; they count as failed")
+	flags.StringVar(&o.tests, "run", "", "which packet and loader tests to run (default: all)")
 	doc := flags.Bool("doc", false, "write docs/kernels.md and do nothing else")
 	if err := flags.Parse(args); err != nil {
 		return false, err
@@ -132,7 +131,7 @@ func boot(ctx context.Context, d *debian, k kernel, programs string, o options) 
 		return out
 	}
 	out.version = packages[0].version
-	m := machine{console: out.console, memory: o.memory, skip: o.skip, initramfs: filepath.Join(o.cache, "initramfs")}
+	m := machine{console: out.console, memory: o.memory, skip: o.skip, tests: o.tests, initramfs: filepath.Join(o.cache, "initramfs")}
 	if m.kernel, err = prepare(d, packages, programs, m); err != nil {
 		out.err = err
 		return out
@@ -192,16 +191,4 @@ func findModule() (string, error) {
 		return "", fmt.Errorf("find go.mod: run this inside the project")
 	}
 	return filepath.Dir(mod), nil
-}
-
-// goTool runs the go command in dir. What it builds is static.
-func goTool(dir string, args ...string) ([]byte, error) {
-	cmd := exec.Command("go", args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return out, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, bytes.TrimSpace(out))
-	}
-	return out, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ import (
 // nobody loads a module when it is first needed.
 func wanted() []string {
 	return []string{
-		"veth", "bridge", "br_netfilter", "dummy", "8021q", "tun", "sch_ingress", "cls_bpf",
+		"veth", "bridge", "br_netfilter", "dummy", "8021q", "tun", "sch_ingress", "cls_bpf", "cls_u32", "cls_matchall", "act_gact",
 		"nf_conntrack", "nf_conntrack_netlink", "nf_nat", "nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_chain_nat", "sctp",
 	}
 }
@@ -117,16 +116,4 @@ func depends(modinfo []byte) []string {
 		}
 	}
 	return nil
-}
-
-// output runs a program and gives what it prints; what it complains of is in the error.
-func output(name string, args ...string) ([]byte, error) {
-	var stderr bytes.Buffer
-	cmd := exec.Command(name, args...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return out, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return out, nil
 }

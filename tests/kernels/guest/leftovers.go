@@ -18,10 +18,13 @@ import (
 // leftovers is everything on the machine that the product could leave behind, one line each, by kind.
 type leftovers map[string][]string
 
+// kindBPF is the kind of what the kernel frees in its own time.
+const kindBPF = "bpf objects"
+
 // look takes stock of the host.
 func look() (leftovers, error) {
 	l := leftovers{}
-	l["bpf objects"] = bpfObjects()
+	l[kindBPF] = bpfObjects()
 	for _, dir := range []string{"/sys/fs/bpf", "/run", "/var/lib"} {
 		l["files"] = append(l["files"], filesUnder(dir)...)
 	}
@@ -85,7 +88,7 @@ func (l leftovers) compare(now leftovers) error {
 		}
 	}
 	for kind := range l {
-		if kind == "bpf objects" {
+		if kind == kindBPF {
 			continue
 		}
 		for _, line := range l[kind] {

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
@@ -17,9 +17,11 @@ import (
 
 // verify loads each program by itself, so that one that is refused does not hide the next, and prints how much the verifier had to do.
 func verify(f loader.Features) (string, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
+	restore, err := lockMemory()
+	if err != nil {
 		return "", err
 	}
+	defer restore()
 	var errs []error
 	count, most, costliest := 0, 0, ""
 	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadDatapath, bpf.LoadSock} {
@@ -42,6 +44,19 @@ func verify(f loader.Features) (string, error) {
 		}
 	}
 	return fmt.Sprintf("%d programs, %d instructions for %s", count, most, costliest), errors.Join(errs...)
+}
+
+// lockMemory lifts the limit of locked memory, which maps count against before Linux 5.11, until restore: the product has to see to that
+// itself.
+func lockMemory() (restore func(), err error) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &before); err != nil {
+		return nil, fmt.Errorf("read limit of locked memory: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}); err != nil {
+		return nil, fmt.Errorf("lift limit of locked memory: %w", err)
+	}
+	return func() { _ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &before) }, nil
 }
 
 // configure sets what the loader would, for the verifier leaves out what a setting rules out.

@@ -55,7 +55,10 @@ func first() (int, error) {
 	say(step.Result{Step: step.Boots, OK: true, Detail: fmt.Sprintf("%s, %d modules", unix.ByteSliceToString(uts.Release[:]), n)}.String())
 
 	cmd := exec.Command("/init")
-	cmd.Env = []string{"PATH=/bin", "HOME=/root", "TMPDIR=/tmp", "CI=true", step.SkipEnv + "=" + os.Getenv(step.SkipEnv)}
+	cmd.Env = []string{"PATH=/bin", "HOME=/root", "TMPDIR=/tmp", "CI=true"}
+	for _, name := range []string{step.SkipEnv, step.RunEnv} {
+		cmd.Env = append(cmd.Env, name+"="+os.Getenv(name))
+	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return 0, err

@@ -55,9 +55,10 @@ func takeSteps() int {
 	take(step.Forward, w.forward)
 	take(step.Masquerade, w.masquerade)
 	take(step.Publish, w.publish)
-	if !take(step.Detach, func() (string, error) { return w.detach(before) }) || code != 0 {
+	if code != 0 {
 		w.tell()
 	}
+	take(step.Detach, func() (string, error) { return w.detach(before) })
 	return code
 }
 

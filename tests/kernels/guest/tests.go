@@ -3,13 +3,21 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
+
+	"github.com/ebpfnet/ebpfnet/tests/kernels/step"
 )
 
 // runTests runs the test binary of a folder and counts. The tests' own output goes where ours does.
 func runTests(dir string) (string, error) {
-	cmd := exec.Command(dir+"/run", "-test.v", "-test.timeout=50m")
+	restore, err := lockMemory()
+	if err != nil {
+		return "", err
+	}
+	defer restore()
+	cmd := exec.Command(dir+"/run", "-test.v", "-test.timeout=50m", "-test.run="+os.Getenv(step.RunEnv))
 	cmd.Dir = dir
 	out, err := cmd.StdoutPipe()
 	if err != nil {

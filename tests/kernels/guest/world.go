@@ -73,7 +73,8 @@ func newWorld() (*world, error) {
 		w.out.do(func() error { return addTo("lo", beyond+"/32") }),
 		addTo(uplink, hostOut+"/24"),
 		defaultRoute(outside),
-		w.out.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) }),
+		routing(), // as every host of containers has it
+		w.out.do(routing),
 	} {
 		if err != nil {
 			return nil, err
@@ -160,6 +161,9 @@ func defaultRoute(via string) error {
 	}
 	return nil
 }
+
+// routing turns a namespace into a router.
+func routing() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) }
 
 // serve starts the place's server, named after it, and waits until it answers.
 func (p place) serve() error {

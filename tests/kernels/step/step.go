@@ -12,8 +12,11 @@ import (
 	"strings"
 )
 
-// SkipEnv names the steps that are left out, with commas between them. The kernel hands such a word of its command line to init.
-const SkipEnv = "skip"
+// What can be asked of a machine, as words of its kernel's command line, which the kernel hands to init.
+const (
+	SkipEnv = "skip" // steps that are left out, with commas between them
+	RunEnv  = "run"  // which tests to run, as go test's -run
+)
 
 // Step is one thing that is tried on each kernel.
 type Step struct {
