@@ -36,7 +36,7 @@ func readNFTables() ([]nftChain, error) {
 		switch {
 		case err == nil:
 			return chains, nil
-		case try == 1 && slices.ContainsFunc([]error{unix.EINVAL, unix.EPROTONOSUPPORT, unix.EOPNOTSUPP}, func(e error) bool { return errors.Is(err, e) }):
+		case try == 1 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)):
 			return nil, nil
 		case try == maxReads || errors.Is(err, unix.EPERM):
 			return nil, err
