@@ -36,8 +36,6 @@ func readNFTables() ([]nftChain, error) {
 		switch {
 		case err == nil:
 			return chains, nil
-		case try == 1 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)):
-			return nil, nil
 		case try == maxReads || errors.Is(err, unix.EPERM):
 			return nil, err
 		}
@@ -50,7 +48,10 @@ func tryReadNFTables() ([]nftChain, error) {
 		return nil, err
 	}
 	tables, err := conn.ListTables()
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP):
+		return nil, nil // what nfnetlink says of a part that it does not have, and the kernel where it has no nfnetlink
+	case err != nil:
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
 	all, err := conn.ListChains()
