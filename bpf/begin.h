@@ -49,12 +49,12 @@ static __always_inline enum drop_reason source_check(const struct packet *p)
 	return DROP_NONE;
 }
 
-/* In: a packet that will be entered. Out: true where it is of a kind that has no flow, with p->pass set. */
+/* In: a packet that will be entered. Out: true where it is of a kind that begins no flow, with p->pass set. */
 static __always_inline bool packet_is_flowless(struct packet *p)
 {
 	if (p->lost)
 		p->pass = PASS_FRAGMENT;
-	else if (p->key.proto == IPPROTO_ICMP && p->icmp_other)
+	else if (p->icmp_other || p->icmp_reply)
 		p->pass = PASS_ICMP_ERROR;
 	return p->pass;
 }

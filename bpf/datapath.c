@@ -216,7 +216,7 @@ static __always_inline int carry_host(struct __sk_buff *skb, struct packet *p, e
 	__u32 zero = 0;
 
 	noted = bpf_map_lookup_elem(&notes, &zero);
-	if (!s || !noted || p->lost || p->icmp_other)
+	if (!s || !noted || p->lost || p->icmp_other || p->icmp_reply)
 		return VERDICT_NEXT;
 	if (noted->host_conflicts)
 		f = flow_use(skb, p, false);

@@ -257,8 +257,8 @@ type DatapathScratch struct {
 		Later     bool
 		Lost      bool
 		IcmpOther bool
+		IcmpReply bool
 		Options   bool
-		_         [1]byte
 		Pass      DatapathPassReason
 	}
 	Key        DatapathFlow4Key

@@ -26,8 +26,8 @@
 /*
  * In: a packet. Out: the entry that carries it, or NULL where there is none that may: then the packet has to be resolved as a first one.
  * An entry that was decided under an older configuration, belongs to a closed connection that is being opened again, or whose route has
- * moved, is removed here. On a bridge and its ports an entry is for packets of one device only, and strict asks for that: nobody uses the
- * flow of another by lying about his address. The wire may bring a flow by any uplink.
+ * moved, is removed here. On a bridge and its ports an entry is for packets of one device only, or of the stack (p->dev 0), and strict asks
+ * for that: nobody uses the flow of another by lying about his address. The wire may bring a flow by any uplink.
  */
 static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struct packet *p, bool strict)
 {
@@ -39,7 +39,7 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struc
 	f = flow_find(&p->key, &fresh);
 	if (!f)
 		return NULL;
-	if (strict && f->iif != skb->ifindex)
+	if (strict && f->iif != p->dev)
 		return NULL;
 	cfg = config_get();
 	if (cfg && f->epoch != cfg->epoch) {

@@ -80,6 +80,14 @@ static __always_inline void flow_translated(const struct flow4_key *key, const s
 	out->pad = 0;
 }
 
+/* In: the device that a container's packets come in by. Out: the bridge that it is a port of; a bridge itself stays as it is. */
+static __always_inline __u32 flow_bridge(__u32 dev)
+{
+	struct veth *veth = bpf_map_lookup_elem(&veths, &dev);
+
+	return veth ? veth->bridge : dev;
+}
+
 /*
  * In: an entry and its key in scratch. Out: 1, and there the other direction's entry and key, decided under the same epoch. Where its
  * packets leave by an uplink, the route is looked up; without a route the next hop is the destination, until the next look.
@@ -124,11 +132,12 @@ GLOBAL int flow_partner(struct __sk_buff *skb)
 	flow_diffs(&s->partner_key, p);
 
 	if (p->verb == VERB_NEIGH) {
-		flow_translated(&s->partner_key, p, &s->route.key);
-		s->route.dev = p->oif;
-		s->route.flags = BPF_FIB_LOOKUP_OUTPUT;
+		struct flow4_key out = {};
+
 		p->nexthop = p->daddr;
-		if (route_lookup(skb) && s->route.oif == p->oif) {
+		flow_translated(&s->partner_key, p, &out);
+		if (route_back(skb, s, &out, p->oif, flow_bridge(p->iif))) {
+			p->oif = s->route.oif;
 			p->nexthop = s->route.nexthop;
 			p->mtu = s->route.mtu;
 		}
@@ -207,26 +216,26 @@ static __noinline void flow_promote(const struct flow4_key *key, struct flow4 *f
 
 /*
  * Looks the route of an entry up anew. What a container begins is routed as it was at first, by the rules for what comes in by its bridge;
- * an answer leaves by the device that the question came in by. Out: false where it leads to another device now.
+ * an answer goes back where the question came from. Out: false where what a container begins leads to another device now: its address there
+ * is another.
  */
 static __noinline bool flow_reroute(struct __sk_buff *skb, const struct flow4_key *key, struct flow4 *f)
 {
 	struct scratch *s = scratch_get();
 	struct flow4_key out = {};
-	struct veth *veth;
 
 	if (!s)
 		return true;
 	if (f->path == PATH_OUT && !(f->flags & FLOW_REPLY)) {
-		veth = bpf_map_lookup_elem(&veths, &f->iif);
 		out = *key;
 		out.daddr = f->daddr;
-		if (!route_from(skb, s, &out, veth ? veth->bridge : f->iif) || s->route.oif != f->oif)
+		if (!route_from(skb, s, &out, flow_bridge(f->iif)) || s->route.oif != f->oif)
 			return false;
 	} else {
 		flow_translated(key, f, &out);
-		if (!route_by(skb, s, &out, f->oif))
+		if (!route_back(skb, s, &out, f->oif, flow_bridge(f->iif)))
 			return false;
+		f->oif = s->route.oif;
 	}
 	f->nexthop = s->route.nexthop;
 	f->mtu = s->route.mtu;

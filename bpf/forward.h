@@ -63,6 +63,8 @@ static __noinline enum drop_reason resolve_out(struct __sk_buff *skb, struct pac
 	reason = policy_out(from->bridge);
 	if (reason)
 		return policy_refuse(p, from->bridge, reason);
+	if (packet_is_flowless(p))
+		return DROP_NONE;
 	if (!route_from(skb, s, &p->key, from->bridge_index)) {
 		p->pass = PASS_ROUTE;
 		return DROP_NONE;
@@ -142,6 +144,8 @@ static __noinline enum drop_reason resolve_to_host(struct __sk_buff *skb, struct
 	reason = policy_host(from->bridge, p->key.daddr);
 	if (reason)
 		return policy_refuse(p, from->bridge, reason);
+	if (packet_is_flowless(p))
+		return DROP_NONE;
 	if (!from->ep) {
 		p->pass = PASS_HOST;
 		return DROP_NONE;
@@ -149,7 +153,6 @@ static __noinline enum drop_reason resolve_to_host(struct __sk_buff *skb, struct
 	f = flow_begin(s, p, PATH_HOST, skb->ifindex);
 	flow_from(f, from->ep, from->bridge);
 	f->verb = VERB_STACK;
-	f->oif = from->bridge_index; /* the answers come in there */
 	f->partner_verb = VERB_DEV;
 	return nat_allocate(skb);
 }
@@ -198,9 +201,7 @@ static __always_inline enum drop_reason resolve_from(struct __sk_buff *skb, stru
 		return DROP_NONE;
 	}
 	if (addr_is_host(p->key.daddr)) {
-		if (packet_is_flowless(p))
-			return DROP_NONE;
-		pub = publish_find(p->key.daddr, p->key.dport, p->key.proto);
+		pub = p->lost ? NULL : publish_find(p->key.daddr, p->key.dport, p->key.proto);
 		if (pub)
 			return resolve_hairpin(skb, p, from, pub, s);
 		return resolve_to_host(skb, p, from, s);
@@ -214,8 +215,6 @@ static __always_inline enum drop_reason resolve_from(struct __sk_buff *skb, stru
 	}
 	if (bridge)
 		return policy_refuse(p, from->bridge, DROP_ISOLATED);
-	if (packet_is_flowless(p))
-		return DROP_NONE;
 	return resolve_out(skb, p, from, s);
 }
 
@@ -291,6 +290,8 @@ GLOBAL int resolve_stranger(struct __sk_buff *skb)
 	reason = source_check(p);
 	if (reason)
 		return reason;
+	if (addr_is_host(p->key.saddr))
+		return DROP_SPOOFED;
 	if (subnet_find(p->key.saddr) != from.bridge_index || endpoint_find(p->key.saddr)) {
 		p->pass = PASS_UNKNOWN_SOURCE;
 		return DROP_NONE;

@@ -99,16 +99,22 @@ enum nat_result {
 };
 
 /*
- * In: in scratch a flow whose partner's key stands in a table already, with other. Out: true where other is gone now, because it was of no
- * use any more: the connection is closed and a new one begins, the kernel carried it, or it is the other half of this very flow, whose own
- * half was pushed out.
+ * In: in scratch a flow of which the other half stands in a table already: its own was pushed out, or another CPU is entering it at this
+ * moment. Out: as nat_enter, with its own half entered in the same table.
  */
-static __always_inline bool nat_evict(struct scratch *s, struct flow4 *other)
+static __always_inline enum nat_result nat_join(struct scratch *s, bool fresh)
 {
-	if (!flow_is_partner(&s->key, other) && !(other->flags & FLOW_KERNEL) && !(s->syn && flow_is_closed(other)))
-		return false;
-	flow_delete(&s->partner_key, other);
-	return true;
+	long err;
+
+	if (fresh) {
+		err = bpf_map_update_elem(&flows4_new, &s->key, &s->flow, BPF_NOEXIST);
+	} else {
+		s->flow.flags |= FLOW_ANSWERED;
+		err = bpf_map_update_elem(&flows4, &s->key, &s->flow, BPF_NOEXIST);
+	}
+	if (err == -EEXIST)
+		return NAT_LOST;
+	return err ? NAT_FULL : NAT_OK;
 }
 
 /*
@@ -127,8 +133,13 @@ GLOBAL int nat_enter(struct __sk_buff *skb)
 	flow_diffs(&s->key, &s->flow);
 	flow_partner(skb);
 	other = flow_find(&s->partner_key, &fresh);
-	if (other && !nat_evict(s, other))
-		return NAT_TAKEN;
+	/* Of no use any more: the kernel carried it, or the connection is closed and a new one begins. */
+	if (other && ((other->flags & FLOW_KERNEL) || (s->syn && flow_is_closed(other)))) {
+		flow_delete(&s->partner_key, other);
+		other = NULL;
+	}
+	if (other)
+		return flow_is_partner(&s->key, other) ? nat_join(s, fresh) : NAT_TAKEN;
 	err = bpf_map_update_elem(&flows4_new, &s->partner_key, &s->partner, BPF_NOEXIST);
 	if (err == -EEXIST)
 		return NAT_TAKEN;
@@ -140,15 +151,13 @@ GLOBAL int nat_enter(struct __sk_buff *skb)
 		return NAT_TAKEN;
 	}
 	err = bpf_map_update_elem(&flows4_new, &s->key, &s->flow, BPF_NOEXIST);
-	if (err == -EEXIST) {
+	if (!err)
+		return NAT_OK;
+	/* Another CPU was first. If it has joined this reservation, that is its own now. */
+	other = bpf_map_lookup_elem(&flows4_new, &s->key);
+	if (!other || other->saddr != s->flow.saddr || other->sport != s->flow.sport)
 		bpf_map_delete_elem(&flows4_new, &s->partner_key);
-		return NAT_LOST;
-	}
-	if (err) {
-		bpf_map_delete_elem(&flows4_new, &s->partner_key);
-		return NAT_FULL;
-	}
-	return NAT_OK;
+	return err == -EEXIST ? NAT_LOST : NAT_FULL;
 }
 
 /*

@@ -57,6 +57,7 @@ struct packet {
 	bool later;	/* a piece without the layer 4 header */
 	bool lost;	/* a later piece whose ports are not known */
 	bool icmp_other; /* an ICMP message that belongs to no flow of its own */
+	bool icmp_reply; /* an ICMP message that answers a query: it begins no flow */
 	bool options;	/* the IP header has options */
 	enum pass_reason pass; /* set where the packet is to be left to the stack */
 };
@@ -82,11 +83,18 @@ static __always_inline bool packet_pull(struct __sk_buff *skb, __u32 len)
 	return skb->len >= len && !bpf_skb_pull_data(skb, len);
 }
 
+/* What an ICMP message is to its flow. */
+enum icmp_kind {
+	ICMP_KIND_OTHER,
+	ICMP_KIND_QUERY,
+	ICMP_KIND_REPLY,
+};
+
 /*
- * In: an ICMP header. Out: true with the id where a port stands: queries are 8, 13, 15 and 17 and their replies 0, 14, 16 and 18 (RFC 792,
- * RFC 950); a query's id is its source port, a reply's its destination port. False for every other message.
+ * In: an ICMP header. Out: what it is, with the id where a port stands: queries are 8, 13, 15 and 17 and their replies 0, 14, 16 and 18
+ * (RFC 792, RFC 950); a query's id is its source port, a reply's its destination port.
  */
-static __always_inline bool icmp_ports(const struct icmphdr *icmp, struct flow4_key *key)
+static __always_inline enum icmp_kind icmp_ports(const struct icmphdr *icmp, struct flow4_key *key)
 {
 	switch (icmp->type) {
 	case ICMP_ECHO:
@@ -94,15 +102,15 @@ static __always_inline bool icmp_ports(const struct icmphdr *icmp, struct flow4_
 	case ICMP_INFORMATION:
 	case ICMP_ADDRESS_MASK:
 		key->sport = icmp->id;
-		return true;
+		return ICMP_KIND_QUERY;
 	case ICMP_ECHO_REPLY:
 	case ICMP_TIMESTAMP_REPLY:
 	case ICMP_INFORMATION_REPLY:
 	case ICMP_ADDRESS_MASK_REPLY:
 		key->dport = icmp->id;
-		return true;
+		return ICMP_KIND_REPLY;
 	default:
-		return false;
+		return ICMP_KIND_OTHER;
 	}
 }
 
@@ -143,10 +151,13 @@ static __always_inline enum drop_reason packet_l4(struct packet *p, void *l4, vo
 	}
 	case IPPROTO_ICMP: {
 		struct icmphdr *icmp = l4;
+		enum icmp_kind kind;
 
 		if (l4_len < sizeof(*icmp) || (void *)(icmp + 1) > end)
 			return DROP_TRUNCATED;
-		p->icmp_other = !icmp_ports(icmp, &p->key);
+		kind = icmp_ports(icmp, &p->key);
+		p->icmp_other = kind == ICMP_KIND_OTHER;
+		p->icmp_reply = kind == ICMP_KIND_REPLY;
 		return DROP_NONE;
 	}
 	case IPPROTO_SCTP: {

@@ -85,6 +85,18 @@ static __always_inline bool route_by(struct __sk_buff *skb, struct scratch *s, c
 	return route_lookup(skb) && s->route.oif == dev;
 }
 
+/*
+ * In: an answer's tuple as it leaves, the device that the question came in by, and the one by which the answer came to the host. Out: 1 with
+ * the way back in scratch: by the question's device where a route leads there, because whoever asked there waits there; else as the tables
+ * say. 0 where there is no way, or it is no uplink's.
+ */
+static __always_inline bool route_back(struct __sk_buff *skb, struct scratch *s, const struct flow4_key *key, __u32 asked, __u32 answered)
+{
+	if (route_by(skb, s, key, asked))
+		return true;
+	return route_from(skb, s, key, answered) && bpf_map_lookup_elem(&uplinks4, &s->route.oif);
+}
+
 /* In: an uplink and the next hop beyond it. Out: the uplink's address on the next hop's network, else its first; 0 where it has none. */
 static __always_inline __be32 route_source(const struct uplink4 *uplink, __be32 nexthop)
 {

@@ -135,6 +135,14 @@ static __always_inline void target_write6(struct bpf_sock_addr *ctx, const struc
 	ctx->user_port = t->port;
 }
 
+/* In: a target that is dialled by its own address. What the same socket dialled before to get there no longer counts. */
+static __always_inline void sock_forget(struct bpf_sock_addr *ctx, const struct target *t)
+{
+	struct sock4_key key = {.cookie = bpf_get_socket_cookie(ctx), .addr = t->addr, .port = t->port};
+
+	bpf_map_delete_elem(&socks4, &key);
+}
+
 static __always_inline int sock_dial4(struct bpf_sock_addr *ctx)
 {
 	struct target t = {};
@@ -144,6 +152,8 @@ static __always_inline int sock_dial4(struct bpf_sock_addr *ctx)
 	target_read4(ctx, &t);
 	if (sock_translate(ctx, &t))
 		target_write4(ctx, &t);
+	else
+		sock_forget(ctx, &t);
 	return VERDICT_ALLOW;
 }
 
@@ -151,8 +161,12 @@ static __always_inline int sock_dial6(struct bpf_sock_addr *ctx)
 {
 	struct target t = {};
 
-	if (!sock_is_host(ctx) || !target_read6(ctx, &t) || !sock_translate(ctx, &t))
+	if (!sock_is_host(ctx) || !target_read6(ctx, &t))
 		return VERDICT_ALLOW;
+	if (!sock_translate(ctx, &t)) {
+		sock_forget(ctx, &t);
+		return VERDICT_ALLOW;
+	}
 	t.v6 = false;
 	target_write6(ctx, &t);
 	return VERDICT_ALLOW;

@@ -58,16 +58,16 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 	to = endpoint_find(p->key.daddr);
 	if (!addr_is_host(p->key.saddr) && !addr_is_loopback(p->key.saddr)) {
 		/* Forwarded. Errors about flows come from anywhere; the rest is dialling a container's own address from outside. */
-		if (p->key.proto == IPPROTO_ICMP && p->icmp_other)
+		if (p->icmp_other)
 			return DROP_NONE;
 		if (!(bridge->flags & BRIDGE_DOCKER_RULES))
 			return bridge_expects(p, index) ? DROP_NONE : DROP_DIRECT;
 		p->pass = PASS_RULES;
-		if (!to || p->key.proto == IPPROTO_TCP || p->lost)
+		if (!to || p->key.proto == IPPROTO_TCP || p->lost || p->icmp_reply)
 			return DROP_NONE;
 		/* The kernel let it through, so the answer is the kernel's too. */
 		p->pass = PASS_NONE;
-		f = flow_begin(s, p, PATH_IN, index);
+		f = flow_begin(s, p, PATH_IN, 0);
 		f->flags = FLOW_KERNEL;
 		f->oif = to->ifindex;
 		f->verb = f->partner_verb = VERB_STACK;
@@ -80,7 +80,7 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 	p->pass = PASS_NONE;
 	if (packet_is_flowless(p))
 		return DROP_NONE;
-	f = flow_begin(s, p, PATH_HOST, index);
+	f = flow_begin(s, p, PATH_HOST, 0);
 	flow_to(f, to, bridge);
 	f->verb = VERB_DEV;
 	f->partner_verb = VERB_STACK;
@@ -121,7 +121,7 @@ static __noinline enum drop_reason resolve_leaving_source(struct packet *p)
 	p->pass = PASS_NONE;
 	if (p->lost)
 		return DROP_FRAGMENT;
-	if (p->key.proto == IPPROTO_ICMP && p->icmp_other)
+	if (p->icmp_other)
 		return DROP_ICMP_ERROR;
 	return DROP_NONE;
 }
@@ -139,6 +139,8 @@ GLOBAL int resolve_leaving(struct __sk_buff *skb)
 	if (!s)
 		return DROP_FLOW_TABLE;
 	p = &s->packet;
+	if (p->icmp_reply)
+		return DROP_ICMP_ERROR;
 	from.bridge = bridge_to_masquerade(p->key.saddr, &from.bridge_index);
 	if (!from.bridge)
 		return DROP_NO_UPLINK;

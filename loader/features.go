@@ -52,8 +52,9 @@ func (f *Features) table() []feature {
 	mapType := func(t ebpf.MapType) func() error {
 		return func() error { return features.HaveMapType(t) }
 	}
-	kfunc := func(name string) func() error {
-		return func() error { return probeKfunc("nf_conntrack", name) }
+	// Functions stand in the type information of the module that has them, where it is not built in.
+	kfunc := func(module, name string) func() error {
+		return func() error { return probeKfunc(module, name) }
 	}
 	return []feature{
 		{"redirect_peer", "5.10", true, &f.RedirectPeer, helper(asm.FnRedirectPeer)},
@@ -70,8 +71,8 @@ func (f *Features) table() []feature {
 		{"fib_skip_neigh", "6.3", false, &f.FibSkipNeigh, func() error { return probeFibFlag(fibSkipNeigh) }},
 		{"fib_src", "6.7", false, &f.FibSrc, func() error { return probeFibFlag(fibSrc) }},
 		{"btf", "5.4", false, &f.BTF, probeBTF},
-		{"conntrack_lookup", "5.18", false, &f.ConntrackLookup, kfunc("bpf_skb_ct_lookup")},
-		{"conntrack_nat", "6.1", false, &f.ConntrackNAT, kfunc("bpf_ct_set_nat_info")},
+		{"conntrack_lookup", "5.18", false, &f.ConntrackLookup, kfunc("nf_conntrack", "bpf_skb_ct_lookup")},
+		{"conntrack_nat", "6.1", false, &f.ConntrackNAT, kfunc("nf_nat", "bpf_ct_set_nat_info")},
 		{"ring_buffer", "5.8", false, &f.RingBuffer, mapType(ebpf.RingBuf)},
 		{"jit", "4.15", false, &f.JIT, probeJIT},
 	}

@@ -145,6 +145,11 @@ func (w *world) build() error {
 		}
 	}
 	_, dst, _ := net.ParseCIDR("192.0.2.96/29")
+	// The second way to everywhere, for answers to what came in by up1.
+	second := &netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, Gw: net.ParseIP("203.0.113.254"), Priority: 200}
+	if err := netlink.RouteAdd(second); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add second default route: %w", err)
+	}
 	if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Type: unix.RTN_UNREACHABLE}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add unreachable route: %w", err)
 	}
