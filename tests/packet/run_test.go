@@ -104,7 +104,6 @@ func (d *datapath) try(h hook, data []byte, in skb) (result, error) {
 		in.CB[cbLength] = uint32(size)
 	}
 	in.Ifindex = d.w.devices[h.dev].index
-	in.IngressIfindex = in.Ifindex
 	var r result
 	opts := ebpf.RunOptions{Data: data, DataOut: make([]byte, len(data)+256), Context: &in, ContextOut: &r.skb}
 	ret, err := d.coll.Programs[h.prog].Run(&opts)
