@@ -42,7 +42,13 @@ func AcquireLock(path string) (*Lock, error) {
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			defer f.Close()
 			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, &HeldError{PID: lockHolder(path)}
+				pid := lockHolder(path)
+				if pid != 0 && ending(pid) {
+					f.Close()
+					time.Sleep(lockPause)
+					continue
+				}
+				return nil, &HeldError{PID: pid}
 			}
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
@@ -59,6 +65,27 @@ func AcquireLock(path string) (*Lock, error) {
 		}
 		return l, nil
 	}
+}
+
+// lockPause is how long to wait for a holder that is ending already.
+const lockPause = 5 * time.Millisecond
+
+// exitingFlag is PF_EXITING of include/linux/sched.h: the kernel is taking the process down, and its lock with it.
+const exitingFlag = 0x4
+
+// ending tells whether a process is gone, or cannot but be gone in a moment.
+func ending(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	// Behind the name, which may hold anything: state, ppid, pgrp, session, tty_nr, tpgid, flags (proc_pid_stat(5)).
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(fields) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	return err == nil && flags&exitingFlag != 0
 }
 
 func (l *Lock) writePID() error {

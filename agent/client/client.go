@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -18,7 +19,7 @@ import (
 	"github.com/ebpfnet/ebpfnet/agent/api"
 )
 
-// ErrNoAgent says that nobody listens on the socket.
+// ErrNoAgent says that nobody listens on the socket, or that who did has ended without an answer.
 var ErrNoAgent = errors.New("no agent runs")
 
 // ErrForbidden says that the socket is another user's.
@@ -106,6 +107,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return ErrNoAgent
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF):
+		// It was there when we came, and ended before it answered.
 		return ErrNoAgent
 	case errors.Is(err, fs.ErrPermission):
 		return ErrForbidden
