@@ -17,6 +17,7 @@ func TestSockets(t *testing.T) {
 	newNamespace(t)
 	p := newPaths(t)
 	f := probed(t, "")
+	needCookie(t, f)
 	mountinfo := newCgroup(t)
 	foreign, err := trivialProgram(ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect)
 	if err != nil {
@@ -61,6 +62,7 @@ func TestSocketsWithoutGetpeername(t *testing.T) {
 	newNamespace(t)
 	p := newPaths(t)
 	f := probed(t, "")
+	needCookie(t, f)
 	f.CgroupGetpeername = false
 	d := loadEmpty(t, p, f)
 	d.mountinfo = newCgroup(t)
@@ -92,7 +94,9 @@ func TestSocketsDegrade(t *testing.T) {
 		t.Errorf("Problems() = %q", got)
 	}
 
-	d = loadEmpty(t, p, probed(t, ""))
+	f = probed(t, "")
+	needCookie(t, f)
+	d = loadEmpty(t, p, f)
 	d.mountinfo = filepath.Join(t.TempDir(), "mountinfo")
 	if err := os.WriteFile(d.mountinfo, []byte("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), 0o600); err != nil {
 		t.Fatal(err)

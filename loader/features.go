@@ -7,6 +7,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -84,6 +85,10 @@ func Probe() (Features, error) {
 	var f Features
 	if err := CheckPrivileges(); err != nil {
 		return f, fmt.Errorf("probe kernel: %w", err)
+	}
+	// What is tried counts against the limit of locked memory before Linux 5.11.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return f, fmt.Errorf("probe kernel: lift the limit of locked memory: %w", err)
 	}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {

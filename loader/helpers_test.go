@@ -79,6 +79,14 @@ func smallSettings() Settings {
 	return s
 }
 
+// needCookie skips where the sockets of a namespace of its own cannot be told from others', and so are not translated.
+func needCookie(t *testing.T, f Features) {
+	t.Helper()
+	if !f.NetnsCookie {
+		t.Skip("this kernel does not tell network namespaces apart (Linux 5.14)")
+	}
+}
+
 func probed(t *testing.T, kind string) Features {
 	t.Helper()
 	f, err := Probe()
