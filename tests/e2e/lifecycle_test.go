@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -20,9 +21,15 @@ func killAgent(t testing.TB, s site, hard bool) {
 	if err := syscall.Kill(pid, signal); err != nil {
 		t.Fatalf("kill agent %d: %v", pid, err)
 	}
+	// A process that is being killed keeps its sockets for a moment longer than its name.
+	socket := lab.SocketOf(s.Instance.Name)
 	lab.Eventually(t, 10*time.Second, func() error {
 		if lab.Alive(pid) {
 			return fmt.Errorf("agent %d is alive", pid)
+		}
+		if conn, err := net.Dial("unix", socket); err == nil {
+			conn.Close()
+			return fmt.Errorf("agent %d still listens", pid)
 		}
 		return nil
 	})

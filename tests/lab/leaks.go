@@ -81,11 +81,14 @@ func Files(instance string) []string {
 	return []string{
 		"/sys/fs/bpf/ebpfnet/" + instance,
 		"/var/lib/ebpfnet/" + instance,
-		"/run/ebpfnet/" + instance + ".sock",
+		SocketOf(instance),
 		"/run/ebpfnet/" + instance + ".lock",
 		"/var/log/ebpfnet/" + instance + ".log",
 	}
 }
+
+// SocketOf is where an instance's agent listens.
+func SocketOf(instance string) string { return "/run/ebpfnet/" + instance + ".sock" }
 
 // Alive tells whether a process runs; one that nobody has waited for does not.
 func Alive(pid int) bool {
