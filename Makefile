@@ -18,7 +18,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build generate test test-deps kernels lint demo demo-clean clean
+.PHONY: help build generate test race test-deps kernels lint demo demo-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,11 @@ generate: ## the objects and Go types from the C sources; needs clang-19, llvm-1
 test: test-deps ## install what the tests need (Debian packages), then run them all; root
 	mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
 	$(GO) test -count=1 -timeout 20m $(TEST_FLAGS) ./...
+	@$(MAKE) --no-print-directory race
+
+race: ## the tests that run in no time, with the race detector; passed over without a C compiler
+	@if ! command -v gcc >/dev/null; then echo "no gcc: no race detector"; \
+	else set -x; CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 10m ./agent/... ./cmd/... ./metrics/... ./policy/...; fi
 
 test-deps: ## install what the tests and the generator need
 	packaging/install-deps.sh test
