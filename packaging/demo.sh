@@ -39,6 +39,9 @@ show() {
 
 done_before() { [[ -e $state/$1 ]]; }
 note() { printf '%s\n' "${2-}" >"$state/$1"; }
+boot() { cat /proc/sys/kernel/random/boot_id; }
+# A reboot has undone what was not on disk, and what is there now somebody else has made.
+rebooted() { [[ -e $state/boot && $(cat "$state/boot") != "$(boot)" ]]; }
 docker_answers() { docker info >/dev/null 2>&1; }
 ebpfnet=$PWD/bin/ebpfnet
 
@@ -66,6 +69,7 @@ start_dockerd() {
 		return
 	fi
 	# What dockerd changes and would not put back.
+	rm -f "$state"/dockerd.*
 	note dockerd.forward "$(cat /proc/sys/net/ipv4/ip_forward)"
 	note dockerd.policy "$(iptables -S FORWARD 2>/dev/null | head -n 1)"
 	[[ ! -e /sys/class/net/docker0 ]] || note dockerd.bridge-was-there
@@ -189,7 +193,9 @@ run() {
 	check
 	title "1. What it takes"
 	packaging/install-deps.sh demo
+	! rebooted || clean >/dev/null
 	mkdir -p "$state"
+	note boot "$(boot)"
 	undo_objects >/dev/null
 	start_dockerd
 	make build >"$state/build.log" 2>&1 || {
@@ -315,12 +321,17 @@ clean() {
 		return
 	fi
 	undo_objects
+	rebooted || undo_machine
+	rm -rf "$state"
+	echo "the demo is gone"
+}
+
+# undo_machine takes back what a reboot would.
+undo_machine() {
 	stop_dockerd
 	# ip mounts its folder on itself.
 	if done_before netns && umount /run/netns 2>/dev/null; then rmdir /run/netns 2>/dev/null || true; fi
 	if done_before bpffs; then umount /sys/fs/bpf && echo "unmounted /sys/fs/bpf"; fi
-	rm -rf "$state"
-	echo "the demo is gone"
 }
 
 case ${1-} in
