@@ -143,7 +143,15 @@ static __always_inline void sock_forget(struct bpf_sock_addr *ctx, const struct 
 	bpf_map_delete_elem(&socks4, &key);
 }
 
-static __always_inline int sock_dial4(struct bpf_sock_addr *ctx)
+/* Out: whether a datagram is sent on a connected socket: a v6 socket names its v4 peer with each, though its user does not. */
+static __always_inline bool sock_is_connected(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	return sk && sk->state == BPF_TCP_ESTABLISHED;
+}
+
+static __always_inline int sock_dial4(struct bpf_sock_addr *ctx, bool forget)
 {
 	struct target t = {};
 
@@ -152,19 +160,20 @@ static __always_inline int sock_dial4(struct bpf_sock_addr *ctx)
 	target_read4(ctx, &t);
 	if (sock_translate(ctx, &t))
 		target_write4(ctx, &t);
-	else
+	else if (forget)
 		sock_forget(ctx, &t);
 	return VERDICT_ALLOW;
 }
 
-static __always_inline int sock_dial6(struct bpf_sock_addr *ctx)
+static __always_inline int sock_dial6(struct bpf_sock_addr *ctx, bool forget)
 {
 	struct target t = {};
 
 	if (!sock_is_host(ctx) || !target_read6(ctx, &t))
 		return VERDICT_ALLOW;
 	if (!sock_translate(ctx, &t)) {
-		sock_forget(ctx, &t);
+		if (forget)
+			sock_forget(ctx, &t);
 		return VERDICT_ALLOW;
 	}
 	t.v6 = false;
@@ -197,26 +206,31 @@ static __always_inline int sock_hear6(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect4")
 int sock_connect4(struct bpf_sock_addr *ctx)
 {
-	return sock_dial4(ctx);
+	return sock_dial4(ctx, true);
 }
 
 SEC("cgroup/connect6")
 int sock_connect6(struct bpf_sock_addr *ctx)
 {
-	return sock_dial6(ctx);
+	return sock_dial6(ctx, true);
 }
 
 /* Sockets that are not connected name their target with each datagram. */
 SEC("cgroup/sendmsg4")
 int sock_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return sock_dial4(ctx);
+	return sock_dial4(ctx, !sock_is_connected(ctx));
 }
 
+/* The kernel sends no datagram whose v6 target becomes a v4 one here (udpv6_sendmsg), so an unconnected socket's ::1 stays the host's own. */
 SEC("cgroup/sendmsg6")
 int sock_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return sock_dial6(ctx);
+	struct target t = {};
+
+	if (!target_read6(ctx, &t) || t.v6)
+		return VERDICT_ALLOW;
+	return sock_dial6(ctx, !sock_is_connected(ctx));
 }
 
 SEC("cgroup/recvmsg4")

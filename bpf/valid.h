@@ -41,8 +41,18 @@ static __always_inline bool valid_publish(__be32 addr, __be16 port, __u8 proto, 
 	return pub && pub->addr == backend && pub->port == backend_port;
 }
 
-/* In: an entry of either direction, and its key. */
-static __noinline bool flow_valid(const struct flow4_key *key, const struct flow4 *f)
+/* Takes over what may change about a container without making it another: link-layer addresses and MTU. */
+static __always_inline void flow_refresh(struct flow4 *f, const struct endpoint4 *ep, const struct bridge4 *bridge)
+{
+	if (!ep || !bridge)
+		return;
+	__builtin_memcpy(f->dmac, ep->mac, sizeof(f->dmac));
+	__builtin_memcpy(f->smac, bridge->mac, sizeof(f->smac));
+	f->mtu = ep->mtu;
+}
+
+/* In: an entry of either direction, and its key. Out: whether it holds; then it is up to date, but for its epoch. */
+static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 {
 	bool reply = f->flags & FLOW_REPLY;
 	/* The originator's and the target's own addresses, and what the one shows and the other is dialled by. */
@@ -71,6 +81,7 @@ static __noinline bool flow_valid(const struct flow4_key *key, const struct flow
 		if (!to_bridge)
 			return false;
 	}
+	flow_refresh(f, reply ? from_ep : to_ep, reply ? from_bridge : to_bridge);
 	if ((f->flags & FLOW_SNAT) && !valid_source(from, shown))
 		return false;
 	if (f->flags & FLOW_DNAT) {

@@ -256,8 +256,8 @@ func TestBridgeChangesAddress(t *testing.T) {
 				}
 				return err
 			})
-			s.Remote.Ask(t, "tcp", lab.At(lab.HostIP, 8080), lab.From(":4009"))
-			got := inside.All(func(p lab.Packet) bool { return !p.Sent && p.Source() == lab.AddrPort(lab.RemoteIP, 4009) })
+			seen := s.Remote.Ask(t, "tcp", lab.At(lab.HostIP, 8080)).Seen()
+			got := inside.All(func(p lab.Packet) bool { return !p.Sent && p.Source() == seen })
 			if len(got) == 0 || got[len(got)-1].Eth.SrcMAC.String() != mac {
 				t.Errorf("%s: the last packet from outside is not from %s: %v", what, mac, got)
 			}
