@@ -21,7 +21,7 @@ const ReadyFD = 3
 
 // startTimeout is how long an agent may take from its start to its readiness: reading the kernel's types alone is a good part of a second
 // on a slow machine.
-const startTimeout = 30 * time.Second
+const startTimeout = 2 * time.Minute
 
 // StartBackground runs this program again, with args, as an agent of its own session whose output goes to the log file, and waits until it
 // is ready. An agent that fails gives its own error. The arguments must say `--ready-fd 3` (see ReadyFD).

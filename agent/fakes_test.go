@@ -103,6 +103,7 @@ func (l *lab) start(background bool) {
 		LoadDatapath:     l.load,
 		RemoveDatapath:   l.remove,
 		Listening:        l.listening,
+		Forwards:         func() (bool, error) { return true, nil },
 		DeviceExists:     func(name string) bool { return name == "veth0" },
 		BridgePorts:      func([]string) (map[int]bool, error) { return map[int]bool{}, nil },
 		FDB:              l.fdb,

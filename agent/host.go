@@ -25,6 +25,8 @@ type Host struct {
 	Listening func(addr netip.Addr, first, last uint16, proto uint8) (string, error)
 	// DeviceExists tells whether there is a network device of that name.
 	DeviceExists func(name string) bool
+	// Forwards tells whether the kernel routes IPv4 packets between devices.
+	Forwards func() (bool, error)
 	// BridgePorts gives the ifindexes of the ports of bridges.
 	BridgePorts func(bridges []string) (map[int]bool, error)
 	FDB         fdbTable

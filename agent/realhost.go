@@ -2,6 +2,9 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 
@@ -40,11 +43,21 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 		RemoveDatapath: func() error { return loader.RemoveAll(o.Paths) },
 		Listening:      listenedOn,
 		DeviceExists:   deviceExists,
+		Forwards:       forwards,
 		BridgePorts:    bridgePorts,
 		FDB:            kernelFDB{&netlink.Handle{}},
 		Features:       features,
 		Names:          names,
 	}, nil
+}
+
+// forwards reads the setting that bpf_fib_lookup obeys as the stack does.
+func forwards() (bool, error) {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	if err != nil {
+		return false, fmt.Errorf("read ip_forward: %w", err)
+	}
+	return strings.TrimSpace(string(b)) != "0", nil
 }
 
 // dockerRules tells which bridges have Docker's netfilter rules behind them.

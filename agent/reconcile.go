@@ -48,7 +48,21 @@ func (a *Agent) observe(ctx context.Context) (policy.Observed, error) {
 		return o, fmt.Errorf("look at the host: %w", err)
 	}
 	a.problems["observe"] = a.host.Observer.Problems()
+	a.problems["forwarding"] = a.forwarding()
 	return o, nil
+}
+
+// forwarding is what stands in the way of routing: nothing, or that it is off.
+func (a *Agent) forwarding() []string {
+	on, err := a.host.Forwards()
+	switch {
+	case err != nil:
+		return []string{err.Error()}
+	case !on:
+		return []string{"net.ipv4.ip_forward is 0, so no container reaches anything beyond the host: `sysctl -w net.ipv4.ip_forward=1`"}
+	default:
+		return nil
+	}
 }
 
 // deviceError is a failure with one device; the others are served all the same.

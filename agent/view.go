@@ -19,7 +19,7 @@ type view struct {
 // publishView lets others see how things are now.
 func (a *Agent) publishView() {
 	v := &view{result: a.settled, docker: a.host.Observer.Docker()}
-	for _, key := range []string{"reconcile", "rules", "datapath", "observe", "policy", "metrics"} {
+	for _, key := range []string{"reconcile", "rules", "datapath", "observe", "forwarding", "policy", "metrics"} {
 		v.problems = append(v.problems, a.problems[key]...)
 	}
 	a.view.Store(v)

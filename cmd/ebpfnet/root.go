@@ -16,7 +16,7 @@ import (
 )
 
 // requestTimeout is how long a request may take. The agent answers when what was asked for is in force.
-const requestTimeout = 60 * time.Second
+const requestTimeout = 2 * time.Minute
 
 // app is what the global flags say, and where the output goes.
 type app struct {
