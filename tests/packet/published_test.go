@@ -226,6 +226,15 @@ func testHairpin(t *testing.T, d *datapath) {
 			},
 		},
 		{
+			name: "G-12 a published port whose address is another container's now", hook: fromContainer("c1"), in: dial, want: passed("host"),
+			change: func(s *state.State) {
+				lead("172.17.0.3:80")(s)
+				ep := s.Endpoints[addrKey("172.17.0.3")]
+				ep.Id++
+				s.Endpoints[addrKey("172.17.0.3")] = ep
+			},
+		},
+		{
 			name: "G-6 into an internal network", change: lead("172.19.0.2:80"), hook: fromContainer("c1"), in: dial, want: dropped("internal"),
 		},
 		{
