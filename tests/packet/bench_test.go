@@ -46,10 +46,7 @@ func BenchmarkKnownFlow(b *testing.B) {
 	const repeat = 1_000_000
 	d := load(b, options{wrap: wrapRestore})
 	d.change(b, publishWeb)
-	cases := []evictCase{}
-	for _, c := range evictCases(d)[:3] {
-		cases = append(cases, c)
-	}
+	cases := evictCases(d)[:3]
 	run := func(h hook, f frame) time.Duration {
 		data := d.w.addressed(h, f).bytes()
 		if err := d.coll.Maps["frame"].Put(uint32(0), append(append([]byte(nil), data[:restored]...), make([]byte, 64-restored)...)); err != nil {

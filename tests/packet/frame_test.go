@@ -95,7 +95,6 @@ func (f frame) from(src string) frame    { f.src = src; return f }
 func (f frame) to(dst string) frame      { f.dst = dst; return f }
 func (f frame) withTTL(ttl uint8) frame  { f.ttl = ttl; return f }
 func (f frame) withID(id uint16) frame   { f.id = id; return f }
-func (f frame) withIPID(id uint16) frame { f.ipID = id; return f }
 func (f frame) withMSS(mss uint16) frame { f.mss = mss; return f }
 func (f frame) noChecksum() frame        { f.noSum = true; return f }
 func (f frame) data(b []byte) frame      { f.payload = b; return f }
