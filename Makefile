@@ -9,6 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 BUILDVCS := $(shell git rev-parse >/dev/null 2>&1 && echo auto || echo false)
 TEST_FLAGS ?=
 KERNELS ?=
+FUZZTIME ?= 60s
 
 # sudo and su leave these out.
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
@@ -18,7 +19,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build generate test race test-deps kernels lint demo demo-clean clean
+.PHONY: help build generate test race test-deps fuzz kernels lint demo demo-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +42,9 @@ race: ## the tests that run in no time, with the race detector; passed over with
 
 test-deps: ## install what the tests and the generator need
 	packaging/install-deps.sh test
+
+fuzz: ## packets nobody would send, through every program, for FUZZTIME; root
+	$(GO) test ./tests/packet -run '^$$' -fuzz FuzzPrograms -fuzztime $(FUZZTIME)
 
 kernels: ## the datapath in small virtual machines with Debian's kernels, from 5.10 on (KERNELS=6.1: only those); root
 	packaging/install-deps.sh kernels

@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "begin.h"
 #include "config.h"
 #include "deliver.h"
 #include "forward.h"
@@ -33,8 +34,13 @@ static __always_inline __u32 unmark(struct __sk_buff *skb)
 /* Ends a packet's way through a program: counts what was decided, and gives the verdict. */
 static __always_inline int done(struct __sk_buff *skb, const struct packet *p, enum drop_reason reason, int verdict)
 {
+	struct endpoint4 *ep;
+
 	if (reason) {
 		stats_drop(skb, reason);
+		ep = endpoint_find(p->key.daddr);
+		if (ep)
+			stats_received_dropped(skb, ep->slot);
 		return VERDICT_DROP;
 	}
 	if (p->pass) {

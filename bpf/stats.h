@@ -76,4 +76,13 @@ static __always_inline void stats_sent_dropped(const struct __sk_buff *skb, __u3
 		c->tx_dropped += stats_packets(skb);
 }
 
+/* Counts a packet for the endpoint in a slot that is dropped on its way there. */
+static __always_inline void stats_received_dropped(const struct __sk_buff *skb, __u32 slot)
+{
+	struct endpoint_counters *c = bpf_map_lookup_elem(&endpoint_stats, &slot);
+
+	if (c)
+		c->rx_dropped += stats_packets(skb);
+}
+
 #endif
