@@ -29,8 +29,8 @@ func (d *datapath) endpointCounters(tb testing.TB, slot uint32) bpf.EndpointCoun
 
 // testEndpointCounters: each packet is counted once at each end that is a container, on whichever of its hooks that is.
 func testEndpointCounters(t *testing.T, d *datapath) {
-	const one, two = 172, 173 // slots of c1 and c2
-	type ends struct{ Sent, Dropped, Received uint64 }
+	const one, two = 172, 173                                // slots of c1 and c2
+	type ends struct{ Sent, Dropped, Received, Kept uint64 } // Kept: dropped on its way to it
 	syn := tcp("172.17.0.2:40000", "192.0.2.10:80", "S")
 	answered := []sent{{fromContainer("c1"), syn}}
 	for _, c := range []struct {
@@ -50,6 +50,7 @@ func testEndpointCounters(t *testing.T, d *datapath) {
 		{"left to the stack", nil, sent{fromContainer("c1"), syn.to("172.17.0.99:80")}, 0, ends{Sent: 1}, ends{}},
 		{"dropped", nil, sent{fromContainer("c1"), syn.to("172.18.0.2:80")}, 0, ends{Dropped: 1}, ends{}},
 		{"spoofed: at the device that sent it", nil, sent{fromContainer("c1"), syn.from("172.17.0.3:40000")}, 0, ends{Dropped: 1}, ends{}},
+		{"dropped on its way in", nil, sent{fromUplink("up0"), tcp("192.0.2.10:40000", "172.17.0.2:80", "S")}, 0, ends{Kept: 1}, ends{}},
 		{"arp is no ipv4", nil, sent{fromContainer("c1"), syn.put16(atEtherType, 0x0806)}, 0, ends{}, ends{}},
 		{"after its veth's program, out of the uplink", answered, sent{toUplink("up0"), syn}, 0xeb02, ends{}, ends{}},
 	} {
@@ -67,7 +68,7 @@ func testEndpointCounters(t *testing.T, d *datapath) {
 			for i, slot := range []uint32{one, two} {
 				after := d.endpointCounters(t, slot)
 				got[i] = ends{
-					Sent: after.Tx.Packets - before[i].Tx.Packets, Dropped: after.TxDropped - before[i].TxDropped,
+					Sent: after.Tx.Packets - before[i].Tx.Packets, Dropped: after.TxDropped - before[i].TxDropped, Kept: after.RxDropped - before[i].RxDropped,
 					Received: after.Rx.Packets - before[i].Rx.Packets,
 				}
 				if got[i].Sent > 0 && after.Tx.Bytes-before[i].Tx.Bytes != uint64(len(b)) {
