@@ -27,11 +27,7 @@ func loadKernelDatapath(p loader.Paths, f loader.Features, s loader.Settings, lo
 		return nil, err
 	}
 	k := &kernelDatapath{Datapath: dp, maps: maps.New(&dp.TC.DatapathMaps), log: log}
-	err = k.maps.SetTimeouts(maps.DefaultTimeouts(), f.TicksPerSecond)
-	if err == nil {
-		err = k.reservePorts()
-	}
-	if err != nil {
+	if err := k.takeSettings(); err != nil {
 		dp.Close()
 		return nil, err
 	}
@@ -40,12 +36,12 @@ func loadKernelDatapath(p loader.Paths, f loader.Features, s loader.Settings, lo
 
 func (k *kernelDatapath) Load() (maps.State, error) { return k.maps.Load() }
 
-// Sync also takes over the ports that the administrator keeps from being chosen, for which there is no event.
+// Sync also takes over the administrator's settings, for which there is no event.
 func (k *kernelDatapath) Sync(want maps.State, verify bool) error {
 	sync := k.maps.Sync
 	if verify {
 		sync = k.maps.Resync
-		if err := k.reservePorts(); err != nil {
+		if err := k.takeSettings(); err != nil {
 			return err
 		}
 	}
@@ -54,6 +50,18 @@ func (k *kernelDatapath) Sync(want maps.State, verify bool) error {
 		k.log.Info("maps written", "changes", changes.String(), "epoch", changes.Epoch)
 	}
 	return err
+}
+
+// takeSettings puts the host's own settings into the maps: how long flows live, and which ports no flow may leave with.
+func (k *kernelDatapath) takeSettings() error {
+	timeouts, err := hostTimeouts(conntrackSettings)
+	if err != nil {
+		return err
+	}
+	if err := k.maps.SetTimeouts(timeouts, k.Datapath.Features().TicksPerSecond); err != nil {
+		return err
+	}
+	return k.reservePorts()
 }
 
 func (k *kernelDatapath) reservePorts() error {
