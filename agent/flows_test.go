@@ -73,7 +73,7 @@ func TestMetricsView(t *testing.T) {
 	}
 	v := l.agent.MetricsView()
 	want := metrics.View{
-		Bridges:         []metrics.Bridge{{Name: "docker0", Mode: "auto"}},
+		Bridges:         []metrics.Bridge{{Name: "docker0", Mode: "native"}},
 		Endpoints:       []metrics.Endpoint{{Container: "web", Bridge: "docker0"}},
 		Ports:           10,
 		Flows:           []metrics.FlowCount{{Proto: "tcp", State: "established", Count: 2}},

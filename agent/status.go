@@ -93,12 +93,12 @@ func OfflineStatus(p loader.Paths, version string) (api.Status, error) {
 			s.Uplinks = append(s.Uplinks, api.UplinkStatus{Name: name, Hook: h.Kind})
 		}
 		if slices.Contains(h.Programs, bpf.DatapathProgFromBridge) {
-			s.Bridges = append(s.Bridges, api.BridgeStatus{Name: name, Mode: modeOf(state.Intent, name), Attached: true, Subnets: []string{}})
+			s.Bridges = append(s.Bridges, api.BridgeStatus{Name: name, Mode: policy.ModeNative, Attached: true, Subnets: []string{}})
 		}
 	}
 	for _, b := range state.Intent.Bridges {
 		if !devices[b.Name] {
-			s.Bridges = append(s.Bridges, api.BridgeStatus{Name: b.Name, Mode: b.Mode, Subnets: []string{}})
+			s.Bridges = append(s.Bridges, api.BridgeStatus{Name: b.Name, Mode: policy.ModeNative, Subnets: []string{}})
 		}
 	}
 	s.Mode = commonMode(s.Bridges)
@@ -109,13 +109,4 @@ func OfflineStatus(p loader.Paths, version string) (api.Status, error) {
 		s.Problems = append(s.Problems, "no agent runs, and the datapath is not attached: `ebpfnet agent` or `ebpfnet attach` puts it back")
 	}
 	return s, nil
-}
-
-func modeOf(in policy.Intent, bridge string) string {
-	for _, b := range in.Bridges {
-		if b.Name == bridge {
-			return b.Mode
-		}
-	}
-	return in.AllMode
 }

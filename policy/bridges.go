@@ -17,6 +17,10 @@ const (
 	optDefault    = "com.docker.network.bridge.default_bridge"
 )
 
+// ModeNative is the mode in which the datapath itself decides a flow's first packet. It is the one there is: to attach in mode auto asks
+// whether that bypasses somebody's rules, and changes nothing afterwards.
+const ModeNative = "native"
+
 // gwbridge is Docker's bridge between its overlay networks and the host. It is a bridge like another, but belongs to swarm: only a user
 // who names it gets it attached.
 const gwbridge = "docker_gwbridge"
@@ -40,25 +44,21 @@ func (b *bridge) holds(a netip.Addr) bool {
 
 // addBridges attaches what the intent names, and what it means by all.
 func (c *compiler) addBridges() {
-	modes := make(map[string]string)
+	names := make(map[string]bool)
 	for _, b := range c.in.Bridges {
-		modes[b.Name] = b.Mode
+		names[b.Name] = true
 	}
 	if c.in.All {
 		for i := range c.o.Networks {
 			name := c.o.Networks[i].Bridge
 			_, there := c.findBridge(name)
-			_, named := modes[name]
-			if !named && there && name != gwbridge && c.o.Networks[i].Name != gwbridge && !slices.Contains(c.in.Except, name) {
-				modes[name] = c.in.AllMode
+			if there && name != gwbridge && c.o.Networks[i].Name != gwbridge && !slices.Contains(c.in.Except, name) {
+				names[name] = true
 			}
 		}
 	}
-	for name, mode := range modes {
-		if mode == "" {
-			mode = "auto"
-		}
-		c.r.Bridges = append(c.r.Bridges, BridgeView{Name: name, Mode: mode})
+	for name := range names {
+		c.r.Bridges = append(c.r.Bridges, BridgeView{Name: name, Mode: ModeNative})
 	}
 	slices.SortFunc(c.r.Bridges, func(a, b BridgeView) int { return strings.Compare(a.Name, b.Name) })
 

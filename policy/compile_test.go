@@ -116,7 +116,7 @@ func TestCompileState(t *testing.T) {
 		t.Errorf("problems: %q", r.Problems)
 	}
 	b := r.Bridges[0]
-	if b.Name != "docker0" || !b.Attached || b.Endpoints != 2 || b.Network != "bridge" || b.Mode != "auto" || len(b.Subnets) != 1 {
+	if b.Name != "docker0" || !b.Attached || b.Endpoints != 2 || b.Network != "bridge" || b.Mode != "native" || len(b.Subnets) != 1 {
 		t.Errorf("bridge: %+v", b)
 	}
 	if u := r.Uplinks[0]; u.Name != "eth0" || !u.Attached || u.Address != addr("192.0.2.10") {
@@ -223,12 +223,12 @@ func TestCompileBridges(t *testing.T) {
 			o.Networks[1].Name, o.Networks[1].Bridge, o.Bridges[1].Name = "docker_gwbridge", "docker_gwbridge", "docker_gwbridge"
 			in.Bridges = []BridgeIntent{{Name: "docker_gwbridge"}}
 		}, func(r Result) bool {
-			return len(r.State.Bridges) == 1 && r.Bridges[0].Attached && r.Bridges[0].Mode == "auto"
+			return len(r.State.Bridges) == 1 && r.Bridges[0].Attached && r.Bridges[0].Mode == "native"
 		}, ""},
 		{"all, one of them by name with a mode", func(o *Observed, in *Intent) {
 			*o, *in = twoBridges(), Intent{All: true, AllMode: "auto", Bridges: []BridgeIntent{{"docker0", "native"}}}
 		}, func(r Result) bool {
-			return len(r.Bridges) == 2 && r.Bridges[0].Mode == "auto" && r.Bridges[1].Mode == "native"
+			return len(r.Bridges) == 2 && r.Bridges[0].Mode == "native" && r.Bridges[1].Mode == "native"
 		}, ""},
 		{"all while a network has no bridge yet", func(o *Observed, in *Intent) {
 			*in = all()

@@ -73,7 +73,7 @@ type BridgeView struct {
 	Name      string
 	Index     int    // ifindex; 0 while it is waited for
 	Slot      uint16 // of its counters
-	Mode      string // auto or native
+	Mode      string // in force: ModeNative
 	Attached  bool
 	Why       string // why it is not attached, in some words
 	Network   string // Docker's name
