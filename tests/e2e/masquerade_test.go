@@ -76,23 +76,30 @@ func TestPortOfTheHost(t *testing.T) {
 }
 
 // E-5: answers to a masqueraded flow whose port outside is a published one reach it, and a new client of the published port is not taken
-// for that flow's server.
+// for that flow's server. A published port is nobody else's outside (E-4 in part), with a listener of Docker's on it or without.
 func TestMasqueradeBesidePublished(t *testing.T) {
 	eachWorld(t, func(t *testing.T, s site) {
-		s.Run(t, "web", "-p", "8080:80", "-p", "8080:80/udp")
+		web := s.Run(t, "web", "-p", "8080:80", "-p", "8080:80/udp")
 		c := s.Run(t, "c")
+		s.Publish(t, "8081:80", web.Name)
+		s.Publish(t, "8081:80/udp", web.Name)
 		s.Remote.Serve(t, "far", ":7000")
 		both(t, func(t *testing.T, network string) {
-			guest := c.NS.Dial(t, network, lab.At(lab.RemoteIP, 7000), lab.From(":8080"))
-			seen := guest.Ask(t).Seen()
-			eq(t, "address", seen.Addr().String(), lab.HostIP)
-			a := s.Remote.Ask(t, network, lab.At(lab.HostIP, 8080))
-			eq(t, "who answers at the published port", a.Name, "web")
-			eq(t, "whom it sees", a.Client, a.Self.String())
-			// From the server's own address and another port, the packets differ from the flow's answers in one number.
-			a = s.Remote.Ask(t, network, lab.At(lab.HostIP, 8080), lab.From(lab.At(lab.RemoteIP, 7001)))
-			eq(t, "who answers the server's machine", a.Name, "web")
-			eq(t, "the flow, after", guest.Ask(t).Seen(), seen)
+			for _, port := range []int{8080, 8081} {
+				guest := c.NS.Dial(t, network, lab.At(lab.RemoteIP, 7000), lab.From(fmt.Sprintf(":%d", port)))
+				seen := guest.Ask(t).Seen()
+				eq(t, "address", seen.Addr().String(), lab.HostIP)
+				if int(seen.Port()) == port {
+					t.Errorf("a container's flow has taken the published port %d", port)
+				}
+				a := s.Remote.Ask(t, network, lab.At(lab.HostIP, port))
+				eq(t, "who answers at the published port", a.Name, "web")
+				eq(t, "whom it sees", a.Client, a.Self.String())
+				// From the server's own address and another port, the packets differ from the flow's answers in one number.
+				a = s.Remote.Ask(t, network, lab.At(lab.HostIP, port), lab.From(lab.At(lab.RemoteIP, 7001)))
+				eq(t, "who answers the server's machine", a.Name, "web")
+				eq(t, "the flow, after", guest.Ask(t).Seen(), seen)
+			}
 		})
 	})
 }
