@@ -18,6 +18,7 @@ test=(
 	nft:nftables
 	ethtool:ethtool
 	ping:iputils-ping
+	traceroute:traceroute
 	promtool:prometheus
 	# make generate
 	clang-19:clang-19
