@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -14,23 +16,15 @@ type kernelEvents struct {
 	socket *nl.NetlinkSocket
 }
 
-// receiveSeconds is how long a receive waits before it looks whether it shall end.
-const receiveSeconds = 1
-
-func subscribe() (*kernelEvents, error) {
+func subscribe(log *slog.Logger) (*kernelEvents, error) {
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to rtnetlink: %w", err)
 	}
-	fd := socket.GetFd()
-	// An address that is added inside a container's namespace is told there only, unless this is asked for.
-	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1); err != nil {
-		socket.Close()
-		return nil, fmt.Errorf("set NETLINK_LISTEN_ALL_NSID: %w", err)
-	}
-	if err := socket.SetReceiveTimeout(&unix.Timeval{Sec: receiveSeconds}); err != nil {
-		socket.Close()
-		return nil, fmt.Errorf("set receive timeout: %w", err)
+	// An address that is added inside a container's namespace is told there only, unless this is asked for. It wants CAP_NET_BROADCAST;
+	// without it such a change is seen with the next one that the host's own namespace tells of, or at the next resync.
+	if err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1); err != nil {
+		log.Warn("no events from containers' namespaces: addresses added inside are seen late", "error", err)
 	}
 	return &kernelEvents{socket: socket}, nil
 }
@@ -38,15 +32,29 @@ func subscribe() (*kernelEvents, error) {
 // follow calls wake for every event, and for events that were lost, until the context ends. What an event says is not looked at: it is only
 // a reason to look.
 func (k *kernelEvents) follow(ctx context.Context, wake func()) {
-	defer k.socket.Close()
-	for ctx.Err() == nil {
+	stop := context.AfterFunc(ctx, k.socket.Close)
+	defer stop()
+	for {
 		_, _, err := k.socket.Receive()
 		switch {
+		case ctx.Err() != nil:
+			return
 		case err == nil, errors.Is(err, unix.ENOBUFS):
 			wake()
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINTR):
 		default:
 			wake()
+			wait(ctx, time.Second)
 		}
+	}
+}
+
+// wait lets time pass, or the context end.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }

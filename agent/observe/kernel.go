@@ -60,10 +60,15 @@ func (k *kernel) look() (policy.Observed, error) {
 			Name: at.Name, Index: at.Index, MAC: at.HardwareAddr, MTU: at.MTU, Addrs: byDevice[at.Index],
 		})
 	}
+	k.spaces.readNames()
 	for _, l := range links {
 		at := l.Attrs()
 		if l.Type() == "veth" && bridges[at.MasterIndex] && at.NetNsID >= 0 {
-			if e, ok := k.spaces.endpoint(at); ok {
+			e, found, err := k.spaces.endpoint(at)
+			if err != nil {
+				return seen, err
+			}
+			if found {
 				seen.Endpoints = append(seen.Endpoints, e)
 			}
 			continue
@@ -78,11 +83,12 @@ func (k *kernel) look() (policy.Observed, error) {
 	return seen, nil
 }
 
-// mayBeUplink leaves out loopback, the ports of bridges, and bridges without a default route: those are networks of containers.
+// mayBeUplink leaves out loopback, the ports of bridges, and bridges without a default route: those are networks of containers. A device that
+// is down with an address may come up at any moment, and its first packet is to find the programs there.
 func mayBeUplink(l netlink.Link, bridges map[int]bool, addrs map[int][]netip.Prefix, defaults map[int]bool) bool {
 	at := l.Attrs()
 	switch {
-	case at.Flags&net.FlagLoopback != 0 || at.Flags&net.FlagUp == 0 || bridges[at.MasterIndex]:
+	case at.Flags&net.FlagLoopback != 0 || bridges[at.MasterIndex]:
 		return false
 	case defaults[at.Index]:
 		return true

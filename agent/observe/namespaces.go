@@ -2,6 +2,7 @@ package observe
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -21,13 +22,16 @@ const namesFolder = "/run/netns"
 // (IFLA_TARGET_NETNSID, IFA_TARGET_NETNSID; linux/if_link.h, linux/if_addr.h, kernel 5.0).
 type namespaces struct {
 	socket *nl.NetlinkSocket
-	names  map[string]namedSpace
+	folder string
+	files  map[string]namedSpace
+	names  map[int]string // by id, as readNames saw them last
 }
 
-// namedSpace is a file in namesFolder. A name that is used again has another inode.
+// namedSpace is a file in the folder of names. A namespace's inode number is soon given to another one, but not at the same time.
 type namedSpace struct {
 	inode uint64
-	id    int
+	born  unix.Timespec
+	id    int // -1 where the own namespace has no number for it yet
 }
 
 func newNamespaces() (*namespaces, error) {
@@ -40,7 +44,7 @@ func newNamespaces() (*namespaces, error) {
 		socket.Close()
 		return nil, fmt.Errorf("set NETLINK_GET_STRICT_CHK (kernel 4.20): %w", err)
 	}
-	return &namespaces{socket: socket, names: map[string]namedSpace{}}, nil
+	return &namespaces{socket: socket, folder: namesFolder}, nil
 }
 
 func (n *namespaces) close() { n.socket.Close() }
@@ -50,24 +54,32 @@ func (n *namespaces) execute(req *nl.NetlinkRequest, answer uint16) ([][]byte, e
 	return req.Execute(unix.NETLINK_ROUTE, answer)
 }
 
-// endpoint tells what is at the other end of a veth whose peer's namespace has a number. A namespace that goes away meanwhile has none.
-func (n *namespaces) endpoint(veth *netlink.LinkAttrs) (policy.Endpoint, bool) {
+// endpoint tells what is at the other end of a veth whose peer's namespace has a number. found is false where the namespace or the device is
+// gone by now; anything else that keeps it from being seen is an error, as the endpoint may be there.
+func (n *namespaces) endpoint(veth *netlink.LinkAttrs) (e policy.Endpoint, found bool, err error) {
 	peer, err := n.link(veth.NetNsID, veth.ParentIndex)
-	if err != nil {
-		return policy.Endpoint{}, false
+	if gone(err) {
+		return policy.Endpoint{}, false, nil
+	} else if err != nil {
+		return policy.Endpoint{}, false, err
 	}
 	addrs, err := n.addrs(veth.NetNsID, veth.ParentIndex)
-	if err != nil {
-		return policy.Endpoint{}, false
+	if gone(err) {
+		return policy.Endpoint{}, false, nil
+	} else if err != nil {
+		return policy.Endpoint{}, false, err
 	}
 	at := peer.Attrs()
 	return policy.Endpoint{
 		Veth: veth.Name, Index: veth.Index, Bridge: veth.MasterIndex,
-		NSID: veth.NetNsID, Namespace: n.name(veth.NetNsID),
+		NSID: veth.NetNsID, Namespace: n.names[veth.NetNsID],
 		PeerName: at.Name, PeerIndex: at.Index, MAC: at.HardwareAddr, MTU: at.MTU,
 		Addrs: addrs,
-	}, true
+	}, true, nil
 }
+
+// gone tells what rtnetlink says of a namespace's number that is free again, and of a device that is not there.
+func gone(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) }
 
 func (n *namespaces) link(nsid, index int) (netlink.Link, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
@@ -124,52 +136,41 @@ func ifaddr(m []byte, index int) (netip.Prefix, bool) {
 	return netip.PrefixFrom(addr, int(m[1])), addr.IsValid()
 }
 
-// name gives the name of a namespace, or "".
-func (n *namespaces) name(nsid int) string {
-	for name, s := range n.names {
-		if s.id == nsid && n.still(name, s) {
-			return name
-		}
-	}
-	n.readNames()
-	for name, s := range n.names {
-		if s.id == nsid {
-			return name
-		}
-	}
-	return ""
-}
-
-func (n *namespaces) still(name string, s namedSpace) bool {
-	var st unix.Stat_t
-	return unix.Stat(filepath.Join(namesFolder, name), &st) == nil && st.Ino == s.inode
-}
-
+// readNames looks which namespaces have names. Of several the first one in the alphabet counts.
 func (n *namespaces) readNames() {
-	entries, err := os.ReadDir(namesFolder)
+	files, names := map[string]namedSpace{}, map[int]string{}
+	entries, err := os.ReadDir(n.folder)
 	if err != nil {
-		clear(n.names)
-		return
+		entries = nil
 	}
-	found := map[string]namedSpace{}
 	for _, e := range entries {
-		if s, ok := n.read(e.Name()); ok {
-			found[e.Name()] = s
+		s, ok := n.read(e.Name())
+		if !ok {
+			continue
+		}
+		files[e.Name()] = s
+		if names[s.id] == "" && s.id >= 0 {
+			names[s.id] = e.Name()
 		}
 	}
-	n.names = found
+	n.files, n.names = files, names
 }
 
+// read asks for the number of a namespace, which stays as it is once there is one.
 func (n *namespaces) read(name string) (namedSpace, bool) {
-	if s, ok := n.names[name]; ok && s.id >= 0 && n.still(name, s) {
+	path := filepath.Join(n.folder, name)
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return namedSpace{}, false
+	}
+	if s, ok := n.files[name]; ok && s.id >= 0 && s.inode == st.Ino && s.born == st.Ctim {
 		return s, true
 	}
-	f, err := os.Open(filepath.Join(namesFolder, name))
+	f, err := os.Open(path)
 	if err != nil {
 		return namedSpace{}, false
 	}
 	defer f.Close()
-	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return namedSpace{}, false
 	}
@@ -177,5 +178,5 @@ func (n *namespaces) read(name string) (namedSpace, bool) {
 	if err != nil {
 		return namedSpace{}, false
 	}
-	return namedSpace{inode: st.Ino, id: id}, true
+	return namedSpace{inode: st.Ino, born: st.Ctim, id: id}, true
 }

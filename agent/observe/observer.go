@@ -2,22 +2,15 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/ebpfnet/ebpfnet/policy"
 )
 
-// rulesAge is how long a look at the netfilter rules serves. Docker writes its rules before it tells of a network, so they are also looked
-// at again whenever Docker tells anything of its networks.
-const rulesAge = 10 * time.Second
-
-// Rules tells which bridges netfilter rules of Docker name.
-type Rules func(context.Context) (func(bridge string) bool, error)
-
-// Config says where to look. The zero DockerHost is Docker's usual socket.
+// Config says where to look. The zero DockerHost is what DOCKER_HOST says, or Docker's usual socket.
 type Config struct {
 	DockerHost string
 	Rules      Rules
@@ -28,13 +21,12 @@ type Config struct {
 type Observer struct {
 	log     *slog.Logger
 	engine  *engine
-	rules   Rules
 	changes chan struct{}
+	rules   *rules
 
 	mu       sync.Mutex
+	closed   bool
 	kernel   *kernel
-	isDocker func(string) bool
-	rulesAt  time.Time
 	problems []string
 }
 
@@ -44,26 +36,28 @@ func New(c Config) (*Observer, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := newEngine(c.DockerHost)
+	e, err := newEngine(c.DockerHost, c.Log)
 	if err != nil {
 		k.close()
 		return nil, err
 	}
-	return &Observer{log: c.Log, engine: e, rules: c.Rules, changes: make(chan struct{}, 1), kernel: k}, nil
+	return &Observer{log: c.Log, engine: e, changes: make(chan struct{}, 1), rules: newRules(c.Rules), kernel: k}, nil
 }
 
 // Run follows the kernel's and Docker's events until the context ends.
 func (o *Observer) Run(ctx context.Context) error {
-	kernelEvents, err := subscribe()
+	kernelEvents, err := subscribe(o.log)
 	if err != nil {
 		return fmt.Errorf("follow the kernel's devices and addresses: %w", err)
 	}
+	o.wake() // what changed before is not told
 	var wg sync.WaitGroup
 	wg.Go(func() { kernelEvents.follow(ctx, o.wake) })
+	wg.Go(func() { o.rules.follow(ctx, o.wake) })
 	wg.Go(func() {
-		o.engine.follow(ctx, func(network bool) {
-			if network {
-				o.forgetRules()
+		o.engine.follow(ctx, func(rules bool) {
+			if rules {
+				o.rules.forget()
 			}
 			o.wake()
 		})
@@ -72,10 +66,11 @@ func (o *Observer) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close releases the sockets. Run has to have ended.
+// Close releases the sockets. Run has to have ended. To Observe is an error from then on, as nothing is there to be seen with.
 func (o *Observer) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.closed = true
 	o.kernel.close()
 	o.engine.close()
 }
@@ -100,25 +95,25 @@ func (o *Observer) wake() {
 	}
 }
 
-func (o *Observer) forgetRules() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.rulesAt = time.Time{}
-}
-
 // Observe looks at everything. An engine that does not answer leaves a problem, and Containers and Networks as it told them last; what the
 // kernel does not tell is an error.
 func (o *Observer) Observe(ctx context.Context) (policy.Observed, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.problems = nil
+	if o.closed {
+		return policy.Observed{}, errors.New("look at the host: the observer is closed")
+	}
 	seen, err := o.kernel.look()
 	if err != nil {
 		return policy.Observed{}, err
 	}
-	o.lookAtRules(ctx)
+	isDocker, err := o.rules.look(ctx)
+	if err != nil {
+		o.problems = append(o.problems, err.Error())
+	}
 	for i := range seen.Bridges {
-		seen.Bridges[i].DockerRules = o.isDocker != nil && o.isDocker(seen.Bridges[i].Name)
+		seen.Bridges[i].DockerRules = isDocker(seen.Bridges[i].Name)
 	}
 	said, err := o.engine.look(ctx)
 	if err != nil {
@@ -126,17 +121,4 @@ func (o *Observer) Observe(ctx context.Context) (policy.Observed, error) {
 	}
 	seen.Containers, seen.Networks = said.containers, said.networks
 	return seen, nil
-}
-
-// lookAtRules keeps the last answer where the rules cannot be read.
-func (o *Observer) lookAtRules(ctx context.Context) {
-	if o.rules == nil || time.Since(o.rulesAt) < rulesAge {
-		return
-	}
-	isDocker, err := o.rules(ctx)
-	if err != nil {
-		o.problems = append(o.problems, fmt.Sprintf("read netfilter rules: %v", err))
-		return
-	}
-	o.isDocker, o.rulesAt = isDocker, time.Now()
 }
