@@ -119,8 +119,14 @@ func (p *Packet) auxiliary(oob []byte) {
 	}
 }
 
-// All is what has been seen that match accepts; a nil match accepts everything.
+// All is what has been seen that match accepts; a nil match accepts everything. What happened before the call has been read by then.
 func (c *Capture) All(match func(Packet) bool) []Packet {
+	c.settle()
+	return c.soFar(match)
+}
+
+// soFar is what has been read.
+func (c *Capture) soFar(match func(Packet) bool) []Packet {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var found []Packet
@@ -137,7 +143,7 @@ func (c *Capture) Find(t testing.TB, what string, match func(Packet) bool) Packe
 	t.Helper()
 	var found []Packet
 	Eventually(t, Patience, func() error {
-		if found = c.All(match); len(found) == 0 {
+		if found = c.soFar(match); len(found) == 0 {
 			return fmt.Errorf("%s saw no %s", c.where, what)
 		}
 		return nil
@@ -145,10 +151,9 @@ func (c *Capture) Find(t testing.TB, what string, match func(Packet) bool) Packe
 	return found[0]
 }
 
-// None fails the test where a packet that match accepts has been seen. What happened before the call has been read by then.
+// None fails the test where a packet that match accepts has been seen.
 func (c *Capture) None(t testing.TB, what string, match func(Packet) bool) {
 	t.Helper()
-	c.settle()
 	if found := c.All(match); len(found) > 0 {
 		t.Fatalf("%s saw %s:\n%s", c.where, what, list(found))
 	}
@@ -165,7 +170,7 @@ func (c *Capture) settle() {
 	})
 }
 
-func (c *Capture) String() string { return list(c.All(nil)) }
+func (c *Capture) String() string { return list(c.soFar(nil)) }
 
 // list shows the last packets, one a line.
 func list(packets []Packet) string {
