@@ -74,15 +74,22 @@ func dockerPostrouting(shape string) bool {
 	return false
 }
 
-// intoDockerChain tells whether a rule in one of Docker's own chains may be Docker's. The chains are not read rule by rule, as they differ
-// between versions; only what no version does is someone else's: a jump out of Docker's chains, another target, a drop by source, or one of
-// no device's packets.
+// intoDockerChain tells whether a rule in one of Docker's own chains may be Docker's. What accepts, and the jumps between these chains, differ
+// from version to version and are not looked at closely; neither keeps a packet from a container. What drops, or leaves a chain before a
+// rule that accepts, does so around a whole bridge in every version. Anything else is someone else's.
 func intoDockerChain(e entry) bool {
 	switch t := e.target(); t {
-	case "DROP":
-		return !e.has("-s") && len(e.interfaces()) > 0
-	case "ACCEPT", "RETURN":
+	case "ACCEPT":
 		return true
+	case "DROP":
+		switch sh, _ := shape(e); sh {
+		case "! -i B -o B -j DROP", "-i B -o B -j DROP", "-o B -j DROP", "! -s X -o B -j DROP", "! -d X -i B -j DROP":
+			return true
+		}
+		return false
+	case "RETURN":
+		sh, _ := shape(e)
+		return sh == "-j RETURN" || sh == "-o B -j RETURN"
 	default:
 		return dockerChain(t)
 	}

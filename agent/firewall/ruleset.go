@@ -31,8 +31,9 @@ func (s *ruleset) add(e entry) {
 	case e.table == "nat":
 		s.addNAT(e)
 	case e.table == "filter" && dockerChain(e.chain):
-		s.nameBridges(e)
-		if !intoDockerChain(e) {
+		if intoDockerChain(e) {
+			s.nameBridges(e)
+		} else {
 			s.intruders = append(s.intruders, e)
 		}
 	case e.chain == "INPUT" || e.chain == "OUTPUT":
@@ -118,7 +119,8 @@ func (s *ruleset) isForeign(e entry) bool {
 		if e.table == "filter" && docker && (!perBridge || s.bridges[device]) {
 			return false
 		}
-		return s.reaches(e, anything, map[string]bool{})
+		// To return from here, or from where a rule here goes to, leaves the packet to the policy, and Docker's rules behind out.
+		return e.target() == "RETURN" || e.value("-g") != "" || s.reaches(e, anything, map[string]bool{})
 	}
 	if e.table == "raw" && dockerPrerouting(sh, device) && (device == "lo" || s.bridges[device]) {
 		return false
