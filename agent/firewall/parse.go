@@ -112,16 +112,6 @@ func (e entry) value(options ...string) string {
 	return ""
 }
 
-// has tells whether an option is there without a "!" before it.
-func (e entry) has(option string) bool {
-	for i, a := range e.args {
-		if a == option && (i == 0 || e.args[i-1] != "!") {
-			return true
-		}
-	}
-	return false
-}
-
 // interfaces gives the devices that a rule names.
 func (e entry) interfaces() []string {
 	var names []string
