@@ -96,8 +96,11 @@ func (h *Host) wire() error {
 			return fmt.Errorf("set %s: %w", path, err)
 		}
 	}
-	if err := h.Router.setSysctl("net/ipv4/ip_forward", "1"); err != nil {
-		return fmt.Errorf("set ip_forward: %w", err)
+	// Each of the router's devices answers ARP for its own addresses alone.
+	for path, value := range map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/all/arp_ignore": "1"} {
+		if err := h.Router.setSysctl(path, value); err != nil {
+			return fmt.Errorf("set %s: %w", path, err)
+		}
 	}
 	steps := []struct {
 		ns    *Netns
