@@ -54,9 +54,6 @@ func TestRouteMoves(t *testing.T) {
 		c := s.Run(t, "c", "-p", "8080:80")
 		s.Remote.Serve(t, "far", ":7000")
 		const other = "192.0.2.253"
-		// Each of the router's devices answers for its own address only: by default any answers for all.
-		s.Router.Run(t, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1")
-		t.Cleanup(func() { s.Router.Run(t, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=0") })
 		s.Router.IP(t, "link add r0b link r0 type macvlan mode bridge")
 		t.Cleanup(func() { s.Router.IP(t, "link del r0b") })
 		s.Router.IP(t, "addr add "+other+"/24 dev r0b")
