@@ -97,8 +97,15 @@ func (a *Agent) enter(ctx context.Context, do func(context.Context) error) error
 	return <-r.done
 }
 
-// minGap is the least time between two looks at the host that wake-ups cause: a container's start is a dozen of them.
-const minGap = 50 * time.Millisecond
+// Between two looks at the host that wake-ups cause there is as much time as the last one took, within these bounds: a container's start is
+// a dozen wake-ups, and what comes within them should not wait for long.
+const (
+	minGap = 5 * time.Millisecond
+	maxGap = 50 * time.Millisecond
+)
+
+// gap is the time to let pass after a look that took that long.
+func gap(look time.Duration) time.Duration { return min(max(look, minGap), maxGap) }
 
 // loop changes things until the context ends or nothing is left to look after.
 func (a *Agent) loop(ctx context.Context, notify *notifier) {
@@ -114,14 +121,17 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 		alive = t.C
 	}
 	var last time.Time
+	var took time.Duration
 	look := func(full bool) {
 		due.Stop()
+		began := time.Now()
 		if err := a.reconcile(ctx, full); err != nil && ctx.Err() == nil {
 			due.Reset(a.retry.next())
 		} else {
 			a.retry.reset()
 		}
 		last = time.Now()
+		took = last.Sub(began)
 		notify.status(a.summary(), true)
 	}
 	for !a.quit {
@@ -133,7 +143,7 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 			last = time.Now()
 			notify.status(a.summary(), true)
 		case <-a.host.Observer.Changes():
-			if wait := minGap - time.Since(last); wait > 0 {
+			if wait := gap(took) - time.Since(last); wait > 0 {
 				due.Reset(wait)
 			} else {
 				look(false)

@@ -137,7 +137,7 @@ func (a *Agent) MetricsView() metrics.View {
 func (v *view) bridgeStatus() []api.BridgeStatus {
 	rows := make([]api.BridgeStatus, 0, len(v.result.Bridges))
 	for _, b := range v.result.Bridges {
-		row := api.BridgeStatus{Name: b.Name, Mode: b.Mode, Attached: b.Attached, Endpoints: b.Endpoints, Subnets: []string{}, Rules: "none"}
+		row := api.BridgeStatus{Name: b.Name, Mode: b.Mode, Attached: b.Attached, Endpoints: b.Endpoints, Subnets: []string{}, Rules: "none", FailClosed: b.FailClosed}
 		for _, s := range b.Subnets {
 			row.Subnets = append(row.Subnets, s.String())
 		}

@@ -175,20 +175,41 @@ int from_container(struct __sk_buff *skb)
 	return done_container(skb, &p, reason, verdict);
 }
 
+/*
+ * In: an IPv4 packet to a container, and its veth. Out: whether the bridge has it from a port without a program of ours, or from somebody
+ * whom that program did not know, and serves only those whom we know. What the host's stack sends has the bridge's own MAC address.
+ */
+static __always_inline bool sender_is_refused(struct __sk_buff *skb, const struct veth *veth)
+{
+	__u32 index = veth->bridge;
+	struct bridge4 *bridge = bpf_map_lookup_elem(&bridges4, &index);
+	__u8 source[ETH_ALEN];
+
+	if (!bridge || !(bridge->flags & BRIDGE_CLOSED) || !skb->ingress_ifindex)
+		return false;
+	return bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), source, sizeof(source)) || !mac_equal(source, bridge->mac);
+}
+
 /* What the host's stack, or the bridge by itself, sends to a container. */
 SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
-	__u32 dev = skb->ifindex;
+	__u32 dev = skb->ifindex, mark = unmark(skb);
 	struct veth *veth;
 
-	if (unmark(skb) == MARK_DONE)
+	if (mark == MARK_DONE || skb->protocol != bpf_htons(ETH_P_IP))
 		return VERDICT_NEXT;
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		veth = bpf_map_lookup_elem(&veths, &dev);
-		if (veth && veth->id)
-			stats_received(skb, veth->slot);
+	veth = bpf_map_lookup_elem(&veths, &dev);
+	if (!veth)
+		return VERDICT_NEXT;
+	if (!mark && sender_is_refused(skb, veth)) {
+		stats_drop(skb, DROP_UNKNOWN_CONTAINER);
+		if (veth->id)
+			stats_received_dropped(skb, veth->slot);
+		return VERDICT_DROP;
 	}
+	if (veth->id)
+		stats_received(skb, veth->slot);
 	return VERDICT_NEXT;
 }
 

@@ -36,6 +36,7 @@ const (
 	DatapathBridgeFlagBRIDGE_ICC          DatapathBridgeFlag = 2
 	DatapathBridgeFlagBRIDGE_INTERNAL     DatapathBridgeFlag = 4
 	DatapathBridgeFlagBRIDGE_DOCKER_RULES DatapathBridgeFlag = 8
+	DatapathBridgeFlagBRIDGE_CLOSED       DatapathBridgeFlag = 64
 )
 
 type DatapathConfig struct {
@@ -61,26 +62,27 @@ type DatapathCounter struct {
 type DatapathDropReason uint32
 
 const (
-	DatapathDropReasonDROP_NONE           DatapathDropReason = 0
-	DatapathDropReasonDROP_TRUNCATED      DatapathDropReason = 1
-	DatapathDropReasonDROP_IP_HEADER      DatapathDropReason = 2
-	DatapathDropReasonDROP_L4HEADER       DatapathDropReason = 3
-	DatapathDropReasonDROP_SOURCE_ROUTE   DatapathDropReason = 4
-	DatapathDropReasonDROP_MARTIAN_SOURCE DatapathDropReason = 5
-	DatapathDropReasonDROP_LOOPBACK       DatapathDropReason = 6
-	DatapathDropReasonDROP_SPOOFED        DatapathDropReason = 7
-	DatapathDropReasonDROP_ISOLATED       DatapathDropReason = 8
-	DatapathDropReasonDROP_ICC            DatapathDropReason = 9
-	DatapathDropReasonDROP_INTERNAL       DatapathDropReason = 10
-	DatapathDropReasonDROP_DIRECT         DatapathDropReason = 11
-	DatapathDropReasonDROP_NO_UPLINK      DatapathDropReason = 12
-	DatapathDropReasonDROP_NO_ADDRESS     DatapathDropReason = 13
-	DatapathDropReasonDROP_NO_PORT        DatapathDropReason = 14
-	DatapathDropReasonDROP_FLOW_TABLE     DatapathDropReason = 15
-	DatapathDropReasonDROP_FRAGMENT       DatapathDropReason = 16
-	DatapathDropReasonDROP_ICMP_ERROR     DatapathDropReason = 17
-	DatapathDropReasonDROP_REWRITE        DatapathDropReason = 18
-	DatapathDropReasonDROP_MAX            DatapathDropReason = 19
+	DatapathDropReasonDROP_NONE              DatapathDropReason = 0
+	DatapathDropReasonDROP_TRUNCATED         DatapathDropReason = 1
+	DatapathDropReasonDROP_IP_HEADER         DatapathDropReason = 2
+	DatapathDropReasonDROP_L4HEADER          DatapathDropReason = 3
+	DatapathDropReasonDROP_SOURCE_ROUTE      DatapathDropReason = 4
+	DatapathDropReasonDROP_MARTIAN_SOURCE    DatapathDropReason = 5
+	DatapathDropReasonDROP_LOOPBACK          DatapathDropReason = 6
+	DatapathDropReasonDROP_SPOOFED           DatapathDropReason = 7
+	DatapathDropReasonDROP_ISOLATED          DatapathDropReason = 8
+	DatapathDropReasonDROP_ICC               DatapathDropReason = 9
+	DatapathDropReasonDROP_INTERNAL          DatapathDropReason = 10
+	DatapathDropReasonDROP_DIRECT            DatapathDropReason = 11
+	DatapathDropReasonDROP_NO_UPLINK         DatapathDropReason = 12
+	DatapathDropReasonDROP_NO_ADDRESS        DatapathDropReason = 13
+	DatapathDropReasonDROP_NO_PORT           DatapathDropReason = 14
+	DatapathDropReasonDROP_FLOW_TABLE        DatapathDropReason = 15
+	DatapathDropReasonDROP_FRAGMENT          DatapathDropReason = 16
+	DatapathDropReasonDROP_ICMP_ERROR        DatapathDropReason = 17
+	DatapathDropReasonDROP_REWRITE           DatapathDropReason = 18
+	DatapathDropReasonDROP_UNKNOWN_CONTAINER DatapathDropReason = 19
+	DatapathDropReasonDROP_MAX               DatapathDropReason = 20
 )
 
 type DatapathEndpoint4 struct {

@@ -197,6 +197,8 @@ static __always_inline enum drop_reason resolve_from(struct __sk_buff *skb, stru
 	if (to && to->bridge == from->bridge_index)
 		return resolve_local(skb, p, from, to, s);
 	if (!from->to_gateway) {
+		if (subnet_find(p->key.daddr) == from->bridge_index)
+			return policy_unknown(p, from->bridge);
 		p->pass = PASS_UNKNOWN_TARGET;
 		return DROP_NONE;
 	}
@@ -209,10 +211,8 @@ static __always_inline enum drop_reason resolve_from(struct __sk_buff *skb, stru
 	if (to)
 		return resolve_local(skb, p, from, to, s);
 	bridge = subnet_find(p->key.daddr);
-	if (bridge == from->bridge_index) {
-		p->pass = PASS_UNKNOWN_TARGET;
-		return DROP_NONE;
-	}
+	if (bridge == from->bridge_index)
+		return policy_unknown(p, from->bridge);
 	if (bridge)
 		return policy_refuse(p, from->bridge, DROP_ISOLATED);
 	return resolve_out(skb, p, from, s);
@@ -283,6 +283,8 @@ GLOBAL int resolve_stranger(struct __sk_buff *skb)
 		return DROP_NONE;
 	}
 	from.bridge = bpf_map_lookup_elem(&bridges4, &from.bridge_index);
+	if (from.bridge && (from.bridge->flags & BRIDGE_CLOSED))
+		return DROP_UNKNOWN_CONTAINER;
 	if (!from.bridge || (from.bridge->flags & BRIDGE_DOCKER_RULES)) {
 		p->pass = PASS_RULES;
 		return DROP_NONE;

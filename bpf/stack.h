@@ -56,6 +56,8 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 	if (!bridge)
 		return DROP_NONE;
 	to = endpoint_find(p->key.daddr);
+	if (!to && (bridge->flags & BRIDGE_CLOSED))
+		return DROP_UNKNOWN_CONTAINER;
 	if (!addr_is_host(p->key.saddr) && !addr_is_loopback(p->key.saddr)) {
 		/* Forwarded. Errors about flows come from anywhere; the rest is dialling a container's own address from outside. */
 		if (p->icmp_other)

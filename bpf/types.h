@@ -137,6 +137,7 @@ enum bridge_flag {
 	BRIDGE_ICC = 1 << 1,	    /* containers of this bridge may talk to each other */
 	BRIDGE_INTERNAL = 1 << 2,   /* no way out and no way in */
 	BRIDGE_DOCKER_RULES = 1 << 3, /* netfilter rules of Docker stand behind us: what we do not decide, they do */
+	BRIDGE_CLOSED = 1 << 6,	      /* nobody is served whom the agent does not know yet */
 };
 
 /* An attached bridge. Key: ifindex. */
@@ -286,6 +287,7 @@ enum drop_reason {
 	DROP_FRAGMENT,	     /* a piece of a datagram whose first piece did not pass */
 	DROP_ICMP_ERROR,     /* an ICMP error that quotes no sane packet */
 	DROP_REWRITE,	     /* the kernel refused a change to the packet */
+	DROP_UNKNOWN_CONTAINER, /* from or to somebody on a bridge whom the agent does not know yet, where that is asked for */
 	DROP_MAX,
 };
 

@@ -44,21 +44,22 @@ func (b *bridge) holds(a netip.Addr) bool {
 
 // addBridges attaches what the intent names, and what it means by all.
 func (c *compiler) addBridges() {
-	names := make(map[string]bool)
+	names := make(map[string]bool) // and whether they fail closed
 	for _, b := range c.in.Bridges {
-		names[b.Name] = true
+		names[b.Name] = b.FailClosed
 	}
 	if c.in.All {
 		for i := range c.o.Networks {
 			name := c.o.Networks[i].Bridge
 			_, there := c.findBridge(name)
-			if there && name != gwbridge && c.o.Networks[i].Name != gwbridge && !slices.Contains(c.in.Except, name) {
-				names[name] = true
+			_, named := names[name]
+			if there && !named && name != gwbridge && c.o.Networks[i].Name != gwbridge && !slices.Contains(c.in.Except, name) {
+				names[name] = c.in.AllFailClosed
 			}
 		}
 	}
-	for name := range names {
-		c.r.Bridges = append(c.r.Bridges, BridgeView{Name: name, Mode: ModeNative})
+	for name, closed := range names {
+		c.r.Bridges = append(c.r.Bridges, BridgeView{Name: name, Mode: ModeNative, FailClosed: closed})
 	}
 	slices.SortFunc(c.r.Bridges, func(a, b BridgeView) int { return strings.Compare(a.Name, b.Name) })
 
@@ -116,6 +117,9 @@ func (c *compiler) addBridge(from *Bridge, view int) {
 	}
 	if from.DockerRules {
 		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES
+	}
+	if v.FailClosed {
+		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_CLOSED
 	}
 	c.applyOptions(b, &entry)
 	c.r.State.Bridges[uint32(from.Index)] = entry

@@ -172,6 +172,15 @@ func TestCompileBridges(t *testing.T) {
 			func(r Result) bool { return flags(r, docker0) == normal }, "gateway mode nat-unprotected"},
 		{"internal", func(o *Observed, _ *Intent) { o.Networks[0].Internal = true },
 			func(r Result) bool { return flags(r, docker0) == normal|bpf.DatapathBridgeFlagBRIDGE_INTERNAL }, ""},
+		{"fails closed", func(_ *Observed, in *Intent) { in.Bridges[0].FailClosed = true },
+			func(r Result) bool {
+				return flags(r, docker0) == normal|bpf.DatapathBridgeFlagBRIDGE_CLOSED && r.Bridges[0].FailClosed
+			}, ""},
+		{"all fail closed, but for one of them by name", func(o *Observed, in *Intent) {
+			*o, *in = twoBridges(), Intent{All: true, AllFailClosed: true, Bridges: []BridgeIntent{{Name: "docker0"}}}
+		}, func(r Result) bool {
+			return flags(r, docker0) == normal && flags(r, front) == normal|bpf.DatapathBridgeFlagBRIDGE_CLOSED
+		}, ""},
 		{"docker's rules", func(o *Observed, _ *Intent) { o.Bridges[0].DockerRules = true },
 			func(r Result) bool {
 				return flags(r, docker0) == normal|bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES && r.Bridges[0].Docker
@@ -226,7 +235,7 @@ func TestCompileBridges(t *testing.T) {
 			return len(r.State.Bridges) == 1 && r.Bridges[0].Attached && r.Bridges[0].Mode == "native"
 		}, ""},
 		{"all, one of them by name with a mode", func(o *Observed, in *Intent) {
-			*o, *in = twoBridges(), Intent{All: true, AllMode: "auto", Bridges: []BridgeIntent{{"docker0", "native"}}}
+			*o, *in = twoBridges(), Intent{All: true, AllMode: "auto", Bridges: []BridgeIntent{{Name: "docker0", Mode: "native"}}}
 		}, func(r Result) bool {
 			return len(r.Bridges) == 2 && r.Bridges[0].Mode == "native" && r.Bridges[1].Mode == "native"
 		}, ""},

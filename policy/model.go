@@ -102,18 +102,22 @@ type Network struct {
 
 // Intent is what the user asked for, and what the state file keeps.
 type Intent struct {
-	Bridges []BridgeIntent  `json:"bridges,omitempty"`
-	All     bool            `json:"all,omitempty"`      // every Docker bridge network, later ones too
-	AllMode string          `json:"all_mode,omitempty"` // auto or native, for those
-	Except  []string        `json:"except,omitempty"`   // bridges that All does not mean
-	Uplinks []string        `json:"uplinks,omitempty"`  // empty: by default route
-	Publish []PublishIntent `json:"publish,omitempty"`
+	Bridges []BridgeIntent `json:"bridges,omitempty"`
+	All     bool           `json:"all,omitempty"`      // every Docker bridge network, later ones too
+	AllMode string         `json:"all_mode,omitempty"` // auto or native, for those
+	Except  []string       `json:"except,omitempty"`   // bridges that All does not mean
+	// AllFailClosed is FailClosed of the bridges that All means.
+	AllFailClosed bool            `json:"all_fail_closed,omitempty"`
+	Uplinks       []string        `json:"uplinks,omitempty"` // empty: by default route
+	Publish       []PublishIntent `json:"publish,omitempty"`
 }
 
 // BridgeIntent is a bridge that the user attached by name.
 type BridgeIntent struct {
 	Name string `json:"name"`
 	Mode string `json:"mode"` // auto or native
+	// FailClosed: nobody on the bridge is served whom the agent does not know yet.
+	FailClosed bool `json:"fail_closed,omitempty"`
 }
 
 // PublishIntent is a port that the user published, and the endpoint it leads to: a container's name or id, a namespace's name, a veth's

@@ -80,6 +80,8 @@ type BridgeView struct {
 	Endpoints int
 	Subnets   []netip.Prefix
 	Docker    bool // netfilter rules of Docker name it
+	// FailClosed: nobody on it is served whom the agent does not know yet.
+	FailClosed bool
 }
 
 // UplinkView is a device that leads outside, or one that the user named and that is waited for.

@@ -13,6 +13,8 @@ type AttachRequest struct {
 	Uplinks []string `json:"uplinks,omitempty"`
 	Mode    string   `json:"mode"` // auto, native or offload
 	Wait    bool     `json:"wait,omitempty"`
+	// FailClosed: nobody on the bridges is served whom the agent does not know yet.
+	FailClosed bool `json:"fail_closed,omitempty"`
 }
 
 // DetachRequest asks for bridges to be detached. All also forgets published ports and stops an agent that attach started.
@@ -68,6 +70,8 @@ type BridgeStatus struct {
 	Endpoints int      `json:"endpoints"`
 	Subnets   []string `json:"subnets"`
 	Rules     string   `json:"rules"` // "docker" where Docker's netfilter rules stand behind ebpfnet, "none" where not
+	// FailClosed: containers that the agent does not know yet are not served.
+	FailClosed bool `json:"fail_closed,omitempty"`
 }
 
 // UplinkStatus is one attached uplink. Hook is tcx or clsact.

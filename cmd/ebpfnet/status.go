@@ -52,8 +52,11 @@ func statusTable(w *tableWriter, s api.Status) {
 		w.row("BRIDGE", "STATE", "MODE", "RULES", "ENDPOINTS", "SUBNETS")
 		for _, b := range s.Bridges {
 			state := "attached"
-			if !b.Attached {
+			switch {
+			case !b.Attached:
 				state = "waiting"
+			case b.FailClosed:
+				state = "attached, fails closed"
 			}
 			w.row(b.Name, state, b.Mode, b.Rules, b.Endpoints, strings.Join(b.Subnets, ","))
 		}

@@ -67,6 +67,7 @@ func TestPackets(t *testing.T) {
 		{"local", testLocal},
 		{"host", testHost},
 		{"stranger", testStranger},
+		{"closed", testClosed},
 		{"host source", testHostSource},
 		{"same port", testSamePort},
 		{"same id", testSameID},
