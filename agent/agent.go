@@ -20,6 +20,9 @@ type Options struct {
 	Settings        loader.Settings
 	MetricsAddr     string // "off": none
 	MetricsExplicit bool   // the user named it: no metrics there is an error
+	Page            PageMode
+	PageHosts       []string // names, beside the usual ones, that the page may be asked for under
+	Debug           bool     // profiles on the unix socket
 	Resync          time.Duration
 	Background      bool // started by attach: `detach --all` ends it
 	Log             *slog.Logger
@@ -44,6 +47,9 @@ type Agent struct {
 	quit     bool // end, having nothing to look after
 
 	metricsURL string // empty: none; set before the loop starts
+	pageURL    string // the same
+	born       time.Time
+	watch      watch
 
 	requests chan request
 
@@ -72,7 +78,7 @@ const (
 )
 
 func newAgent(o Options, h Host, s State) *Agent {
-	a := &Agent{o: o, host: h, log: o.Log, state: s, problems: map[string][]string{}, requests: make(chan request)}
+	a := &Agent{o: o, host: h, log: o.Log, state: s, problems: map[string][]string{}, requests: make(chan request), born: time.Now()}
 	a.publishView()
 	return a
 }

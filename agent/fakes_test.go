@@ -35,6 +35,8 @@ type lab struct {
 	ended  chan struct{}
 	stop   context.CancelFunc
 
+	options func(*Options) // changes what the agent is told; nil for the usual
+
 	mu       sync.Mutex
 	observed policy.Observed
 	docker   bool
@@ -46,6 +48,7 @@ type lab struct {
 	programs  map[int][]string
 	tables    maps.State
 	flows     []maps.FlowRow
+	walks     int // over the flow tables' entries
 	pinned    bool
 	ops       []string
 	syncError error
@@ -114,6 +117,9 @@ func (l *lab) start(background bool) {
 	o := Options{
 		Paths: l.paths, Version: "test", MetricsAddr: "off", Resync: time.Hour, Background: background,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	if l.options != nil {
+		l.options(&o)
 	}
 	ready := make(chan struct{})
 	o.Ready = func(error) { close(ready) }
@@ -321,6 +327,20 @@ func (d *fakeDatapath) Flows(fn func(*maps.FlowRow) bool) error {
 	for i := range d.flows {
 		if !fn(&d.flows[i]) {
 			break
+		}
+	}
+	return nil
+}
+
+func (d *fakeDatapath) FlowEntries(fn func(*bpf.FlowKey, *bpf.Flow)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.walks++
+	for i := range d.flows {
+		fn(&d.flows[i].Key, &d.flows[i].Flow)
+		if r := d.flows[i].Reply; r != nil {
+			key := bpf.FlowKey{Saddr: d.flows[i].Flow.Daddr, Daddr: d.flows[i].Flow.Saddr, Sport: d.flows[i].Flow.Dport, Dport: d.flows[i].Flow.Sport}
+			fn(&key, r)
 		}
 	}
 	return nil

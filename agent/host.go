@@ -82,6 +82,8 @@ type Tables interface {
 	Now() (uint32, error)
 	Config() (bpf.Config, error)
 	Flows(fn func(*maps.FlowRow) bool) error
+	// FlowEntries tells every entry, both of a flow's.
+	FlowEntries(fn func(*bpf.FlowKey, *bpf.Flow)) error
 	// Expire deletes idle flows and counts the others.
 	Expire(now uint32, cfg bpf.Config) (maps.Sweep, error)
 	// Fill tells how full the maps are that Sync writes.

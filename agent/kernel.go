@@ -94,6 +94,10 @@ func (k *kernelDatapath) Config() (bpf.Config, error)             { return k.map
 func (k *kernelDatapath) Flows(fn func(*maps.FlowRow) bool) error { return k.maps.Flows(fn) }
 func (k *kernelDatapath) Fill() []maps.Fill                       { return k.maps.Fill() }
 
+func (k *kernelDatapath) FlowEntries(fn func(*bpf.FlowKey, *bpf.Flow)) error {
+	return k.maps.FlowEntries(fn)
+}
+
 func (k *kernelDatapath) Expire(now uint32, cfg bpf.Config) (maps.Sweep, error) {
 	return k.maps.Expire(now, cfg)
 }

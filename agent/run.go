@@ -142,6 +142,7 @@ func (a *Agent) serveMetrics(h http.Handler) (stop func(), err error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", h)
+	a.addPage(mux, l.Addr())
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -19,7 +19,7 @@ func (a *Agent) status() api.Status {
 	s := api.Status{
 		Instance: a.o.Paths.Instance,
 		Version:  a.o.Version,
-		Agent:    api.AgentStatus{Running: true, PID: os.Getpid(), MetricsURL: a.metricsURL, Background: a.o.Background},
+		Agent:    api.AgentStatus{Running: true, PID: os.Getpid(), MetricsURL: a.metricsURL, PageURL: a.pageURL, Background: a.o.Background},
 		Bridges:  v.bridgeStatus(),
 		Uplinks:  v.uplinkStatus(f.Hook()),
 		Kernel:   api.KernelStatus{Release: f.Release, Hook: f.Hook(), Features: f.Map()},

@@ -84,20 +84,23 @@ func (v *view) endpointRow(e *policy.EndpointView) api.Endpoint {
 
 // withCounters reads an endpoint's counters. While nothing is attached there are none.
 func (a *Agent) withCounters(row api.Endpoint, slot uint16) (api.Endpoint, error) {
+	var err error
+	row.Counters, err = a.endpointCounters(slot)
+	return row, err
+}
+
+// endpointCounters reads what stands in a slot: zeros while nothing is attached.
+func (a *Agent) endpointCounters(slot uint16) (api.EndpointCounters, error) {
 	a.tables.RLock()
 	defer a.tables.RUnlock()
 	if a.dp == nil {
-		return row, nil
+		return api.EndpointCounters{}, nil
 	}
 	c, err := a.dp.EndpointStats(slot)
-	if err != nil {
-		return row, err
-	}
-	row.Counters = api.EndpointCounters{
+	return api.EndpointCounters{
 		ReceivePackets: c.Rx.Packets, ReceiveBytes: c.Rx.Bytes, ReceiveDropped: c.RxDropped,
 		TransmitPackets: c.Tx.Packets, TransmitBytes: c.Tx.Bytes, TransmitDropped: c.TxDropped,
-	}
-	return row, nil
+	}, err
 }
 
 // MetricsView implements metrics.Source.

@@ -20,6 +20,7 @@ test=(
 	ping:iputils-ping
 	traceroute:traceroute
 	promtool:prometheus
+	chromium:chromium
 	# make generate
 	clang-19:clang-19
 	llvm-strip-19:llvm-19

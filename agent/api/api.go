@@ -58,6 +58,7 @@ type AgentStatus struct {
 	Running    bool   `json:"running"`
 	PID        int    `json:"pid"`
 	MetricsURL string `json:"metrics_url"`
+	PageURL    string `json:"page_url"` // what goes on, for a browser
 	Log        string `json:"log"`
 	Background bool   `json:"background"` // started by attach; detach --all ends it
 }

@@ -134,3 +134,8 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	return nil
 }
+
+// Activity asks what goes on.
+func (c *Client) Activity(ctx context.Context) (a api.Activity, err error) {
+	return a, c.do(ctx, http.MethodGet, "activity", nil, nil, &a)
+}

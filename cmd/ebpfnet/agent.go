@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"log/slog"
 	"os"
 	"time"
 
@@ -19,7 +17,8 @@ const (
 
 func newAgent(a *app) *cobra.Command {
 	o := agent.Options{Settings: loader.DefaultSettings()}
-	var format string
+	var logs logging
+	var page string
 	var readyFD int
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -37,7 +36,10 @@ Sizes apply to tables that are not there yet.`,
 			if o.Resync < time.Second {
 				return usagef("--resync %v: at least 1s", o.Resync)
 			}
-			log, err := a.logger(format)
+			if o.Page = agent.PageMode(page); o.Page != agent.PageAuto && o.Page != agent.PageOn && o.Page != agent.PageOff {
+				return usagef("--page %s: it is auto, on or off", page)
+			}
+			log, err := logs.logger(a.stdout, a.verbose)
 			if err != nil {
 				return err
 			}
@@ -60,7 +62,10 @@ Sizes apply to tables that are not there yet.`,
 	f := cmd.Flags()
 	f.StringVar(&o.MetricsAddr, "metrics-addr", envOr(metricsEnv, defaultMetricsAddr), "where metrics are served; off for nowhere (env "+metricsEnv+")")
 	f.DurationVar(&o.Resync, "resync", 30*time.Second, "how often everything is looked at again")
-	f.StringVar(&format, "log-format", "text", "text or json")
+	f.StringVar(&page, "page", string(agent.PageAuto), "the live page beside the metrics: on, off, or auto for where their address is the loopback's")
+	f.StringSliceVar(&o.PageHosts, "page-host", nil, "a name under which the page may be asked for, beside the host's own and localhost (may be repeated)")
+	logs.flags(f)
+	f.BoolVar(&o.Debug, "debug", false, "serve Go's profiles on the agent's unix socket, under /debug/pprof/")
 	f.Uint32Var(&o.Settings.Flows, "flows", o.Settings.Flows, "size of the flow table")
 	f.Uint32Var(&o.Settings.NewFlows, "new-flows", o.Settings.NewFlows, "size of the table of flows that are not answered yet")
 	f.Uint32Var(&o.Settings.Endpoints, "endpoints", o.Settings.Endpoints, "largest number of container addresses")
@@ -76,18 +81,4 @@ Sizes apply to tables that are not there yet.`,
 		}
 	}
 	return cmd
-}
-
-func (a *app) logger(format string) (*slog.Logger, error) {
-	o := &slog.HandlerOptions{}
-	if a.verbose {
-		o.Level = slog.LevelDebug
-	}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(a.stdout, o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(a.stdout, o)), nil
-	}
-	return nil, usageError{errors.New("--log-format " + format + ": it is text or json")}
 }

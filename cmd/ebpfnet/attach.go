@@ -153,4 +153,7 @@ func (a *app) printAttached(started api.Started, s api.Status, pid int) {
 	if s.Agent.MetricsURL != "" {
 		fmt.Fprintf(a.stdout, "metrics: %s\n", s.Agent.MetricsURL)
 	}
+	if s.Agent.PageURL != "" {
+		fmt.Fprintf(a.stdout, "page: %s\n", s.Agent.PageURL)
+	}
 }

@@ -44,6 +44,7 @@ func statusTable(w *tableWriter, s api.Status) {
 	if s.Agent.Running {
 		w.row("log", s.Agent.Log)
 		w.row("metrics", s.Agent.MetricsURL)
+		w.row("page", s.Agent.PageURL)
 	}
 	w.row("mode", s.Mode)
 	w.row("kernel", strings.TrimSpace(s.Kernel.Release+" "+s.Kernel.Hook))

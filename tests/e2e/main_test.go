@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -12,7 +13,10 @@ import (
 // suite is shared by all tests of the package: hosts cost more than most of them.
 var suite = lab.NewSuite()
 
-func TestMain(m *testing.M) { os.Exit(suite.Run(m)) }
+func TestMain(m *testing.M) {
+	flag.Bool("update", false, "write the screenshots in docs/ anew")
+	os.Exit(suite.Run(m))
+}
 
 // docker0 attaches docker0 over both uplinks; by itself, attach takes the one with the default route.
 func docker0() []string {
