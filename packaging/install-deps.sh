@@ -21,6 +21,7 @@ test=(
 	traceroute:traceroute
 	promtool:prometheus
 	chromium:chromium
+	etcd:etcd-server
 	# make generate
 	clang-19:clang-19
 	llvm-strip-19:llvm-19
@@ -31,7 +32,7 @@ kernels=(
 	qemu-system-x86_64:qemu-system-x86
 	xz:xz-utils
 )
-services=(docker.service docker.socket containerd.service prometheus.service)
+services=(docker.service docker.socket containerd.service prometheus.service etcd.service)
 
 die() {
 	echo "install-deps.sh: $*" >&2
