@@ -28,7 +28,7 @@ func TestAttachAndDetach(t *testing.T) {
 	l := newLab(t, dockerHost())
 	l.start(false)
 	l.attach("docker0")
-	want := []string{"clear 0", "sync", "attach container 5", "attach bridge 2", "attach uplink 1", "attach sockets"}
+	want := []string{"attach container 5", "attach bridge 2", "attach uplink 1", "clear 0", "sync", "attach sockets"}
 	if diff := cmp.Diff(want, l.takeOps()); diff != "" {
 		t.Errorf("attach (-want +got):\n%s", diff)
 	}
@@ -43,7 +43,7 @@ func TestAttachAndDetach(t *testing.T) {
 		o.Endpoints = append(o.Endpoints, endpoint("vethdb", 6, 2, "172.17.0.3/16"))
 	})
 	l.await("the new container has programs", func() bool { return len(l.programs[6]) == 2 })
-	if diff := cmp.Diff([]string{"clear 1", "sync", "attach container 6"}, l.takeOps()); diff != "" {
+	if diff := cmp.Diff([]string{"attach container 6", "clear 1", "sync"}, l.takeOps()); diff != "" {
 		t.Errorf("new container (-want +got):\n%s", diff)
 	}
 
@@ -292,5 +292,22 @@ func TestMapFull(t *testing.T) {
 	// What was wrong before a request is no reason to refuse it.
 	if _, err := l.publish("80:80", "web"); err != nil {
 		t.Errorf("publish: %v", err)
+	}
+}
+
+// G-12: a device that has another's number gets its programs when the maps no longer tell of the other.
+func TestReusedNumber(t *testing.T) {
+	l := newLab(t, dockerHost())
+	l.start(false)
+	l.attach("docker0")
+	l.takeOps()
+	l.change(func(o *policy.Observed) {
+		e := endpoint("vethnew", 5, 2, "172.17.0.9/16")
+		e.NSID, e.MAC = 9, mac(9)
+		o.Endpoints = []policy.Endpoint{e}
+	})
+	l.await("the new device has programs", func() bool { return slices.Contains(l.ops, "attach container 5") })
+	if diff := cmp.Diff([]string{"clear 1", "sync", "purge 1", "attach container 5"}, l.takeOps()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -79,8 +79,9 @@ type partialError struct{ error }
 
 func (e *partialError) Unwrap() error { return e.error }
 
-// apply makes the datapath agree with what is there and what is wanted, as far as a *partialError does not say otherwise. Maps are written before programs that read them are attached, and
-// programs are taken off before what they need goes. After an error it may be called again.
+// apply makes the datapath agree with what is there and what is wanted, as far as a *partialError does not say otherwise. Programs are
+// attached before the maps tell of their devices, and taken off before what they need goes: a program that finds nothing leaves packets
+// alone, while a flow that one hook begins needs its answers to meet the others. After an error it may be called again.
 func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	if a.dp == nil && !wantsDatapath(in) {
 		return nil
@@ -94,7 +95,7 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	if full {
 		errs = append(errs, a.believeKernel())
 	}
-	errs = append(errs, a.detachUnwanted(want, len(r.State.Bridges) > 0))
+	errs = append(errs, a.detachUnwanted(want, len(r.State.Bridges) > 0), a.attachWanted(a.unheardOf(want)))
 	if err := a.writeTables(r, full); isFull(err) {
 		// What fits is written. The rest is carried by the kernel's own path, with programs on its devices or without.
 		errs = append(errs, err)
@@ -109,7 +110,7 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 			a.sockets = true
 		}
 	}
-	errs = append(errs, a.syncForwarding(r, full), a.syncSysctls(r))
+	errs = append(errs, a.syncForwarding(r, full), a.syncSysctls(r), a.rememberDocker(o))
 	a.logChanges(a.settled, r)
 	a.settled = r
 	a.problems["policy"] = r.Problems
@@ -139,6 +140,7 @@ func (a *Agent) ensureDatapath() error {
 	}
 	a.ids = policy.NewIdentities(have, dp.Slots())
 	a.devices, a.ports, a.entries, a.sockets = map[int]device{}, map[int]bool{}, nil, false
+	a.settled.State = have
 	a.tables.Lock()
 	a.dp = dp
 	a.tables.Unlock()
@@ -211,7 +213,22 @@ func (a *Agent) detachUnwanted(want map[int]device, sockets bool) error {
 	return errors.Join(errs...)
 }
 
-// attachWanted puts programs on devices that have none yet, containers first: a bridge's programs send to containers only.
+// unheardOf leaves out the devices whose numbers are in the maps: those may be of devices that are gone, and a program would take the new
+// one for the old.
+func (a *Agent) unheardOf(want map[int]device) map[int]device {
+	s := a.settled.State
+	fresh := maps.Clone(want)
+	maps.DeleteFunc(fresh, func(ifindex int, _ device) bool {
+		i := uint32(ifindex)
+		_, veth := s.Veths[i]
+		_, bridge := s.Bridges[i]
+		_, uplink := s.Uplinks[i]
+		return veth || bridge || uplink
+	})
+	return fresh
+}
+
+// attachWanted puts programs on devices that have none yet.
 func (a *Agent) attachWanted(want map[int]device) error {
 	var errs []error
 	for _, k := range []struct {
