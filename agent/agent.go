@@ -41,7 +41,8 @@ type Agent struct {
 	devices  map[int]device // that have programs of ours, by ifindex
 	ports    map[int]bool   // bridge ports that may have forwarding entries of ours
 	entries  map[fdbEntry]bool
-	sockets  bool // the socket programs are attached
+	sockets  bool   // the socket programs are attached
+	said     []byte // what Docker said, as it was kept last
 	problems map[string][]string
 	retry    retry
 	quit     bool // end, having nothing to look after

@@ -65,6 +65,7 @@ func newLab(t testing.TB, o policy.Observed) *lab {
 		paths: loader.Paths{
 			Instance: "test", State: filepath.Join(dir, "lib", "state.json"), Run: filepath.Join(dir, "run"),
 			Socket: filepath.Join(dir, "run", "s"), Lock: filepath.Join(dir, "run", "l"), Log: filepath.Join(dir, "log", "l"),
+			Docker: filepath.Join(dir, "run", "d"),
 		},
 	}
 	for _, b := range o.Bridges {
@@ -91,6 +92,14 @@ func (l *lab) sysctl(bridge string) string {
 		l.t.Fatal(err)
 	}
 	return v
+}
+
+// settle waits until the agent has ended the look at the host that it is at.
+func (l *lab) settle() {
+	l.t.Helper()
+	if err := l.agent.enter(l.t.Context(), func(context.Context) error { return nil }); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // start runs an agent until the test ends, or stopAgent.

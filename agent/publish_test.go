@@ -47,6 +47,7 @@ func TestPublish(t *testing.T) {
 		o.Containers = []policy.Container{container("web", "bbbb2222", "172.17.0.9")}
 	})
 	l.await("the new container has programs", func() bool { return len(l.programs[7]) == 2 })
+	l.settle()
 	ports, err := l.client.Ports(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,13 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 	if err != nil {
 		return Host{}, err
 	}
-	observer, err := observe.New(observe.Config{DockerHost: o.DockerHost, Rules: dockerRules, Log: o.Log})
+	said, err := loadRemembered(o.Paths.Docker)
+	if err != nil {
+		o.Log.Warn("go on without it", "error", err)
+	}
+	observer, err := observe.New(observe.Config{
+		DockerHost: o.DockerHost, Containers: said.Containers, Networks: said.Networks, Rules: dockerRules, Log: o.Log,
+	})
 	if err != nil {
 		return Host{}, err
 	}

@@ -39,7 +39,7 @@ func (a *Agent) release() error {
 	}
 	a.sweep.Store(nil)
 	a.publishView()
-	return RemoveState(a.o.Paths.State)
+	return errors.Join(a.forgetDocker(), RemoveState(a.o.Paths.State))
 }
 
 // undo takes the datapath away, then the forwarding entries of the ports and of the bridges' ports, then the sysctls. It goes on after an
@@ -113,7 +113,7 @@ func RemoveAll(p loader.Paths) error {
 	if err := undo(h, s, ports, bridgeNames(s), keep); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	errs = append(errs, RemoveState(p.State))
+	errs = append(errs, removeFile(p.Docker), RemoveState(p.State))
 	os.Remove(p.Socket)
 	removeLog(p.Log)
 	return errors.Join(errs...)

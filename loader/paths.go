@@ -25,9 +25,10 @@ type Paths struct {
 	Links      string // pinned links. They stand outside the layout: an upgrade replaces programs in place, whatever maps they use
 
 	State  string // file: what the user asked for
-	Run    string // directory of Socket and Lock
+	Run    string // directory of Socket, Lock and Docker
 	Socket string // the agent's
 	Lock   string // file: held by the agent while it runs
+	Docker string // file: what Docker said last
 	Log    string // file: of an agent that runs in the background
 }
 
@@ -48,6 +49,7 @@ func pathsUnder(instance, bpffs, lib, run, log string) Paths {
 		Run:        filepath.Join(run, "ebpfnet"),
 		Socket:     filepath.Join(run, "ebpfnet", instance+".sock"),
 		Lock:       filepath.Join(run, "ebpfnet", instance+".lock"),
+		Docker:     filepath.Join(run, "ebpfnet", instance+".docker"),
 		Log:        filepath.Join(log, "ebpfnet", instance+".log"),
 	}
 }

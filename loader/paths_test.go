@@ -44,6 +44,7 @@ func TestPathsFor(t *testing.T) {
 		Run:        "/run/ebpfnet",
 		Socket:     "/run/ebpfnet/x.sock",
 		Lock:       "/run/ebpfnet/x.lock",
+		Docker:     "/run/ebpfnet/x.docker",
 		Log:        "/var/log/ebpfnet/x.log",
 	}
 	if diff := cmp.Diff(want, PathsFor("x")); diff != "" {

@@ -10,9 +10,12 @@ import (
 	"github.com/ebpfnet/ebpfnet/policy"
 )
 
-// Config says where to look. The zero DockerHost is what DOCKER_HOST says, or Docker's usual socket.
+// Config says where to look. The zero DockerHost is what DOCKER_HOST says, or Docker's usual socket. Containers and Networks are what Docker
+// said when it was last asked by anybody: they hold until it answers.
 type Config struct {
 	DockerHost string
+	Containers []policy.Container
+	Networks   []policy.Network
 	Rules      Rules
 	Log        *slog.Logger
 }
@@ -41,6 +44,7 @@ func New(c Config) (*Observer, error) {
 		k.close()
 		return nil, err
 	}
+	e.last = answer{containers: c.Containers, networks: c.Networks}
 	return &Observer{log: c.Log, engine: e, changes: make(chan struct{}, 1), rules: newRules(c.Rules), kernel: k}, nil
 }
 

@@ -163,6 +163,23 @@ func (h *Host) Docker(t testing.TB, args ...string) string {
 	return out
 }
 
+// StopDocker ends dockerd as a service manager does. Without live-restore its containers end with it.
+func (h *Host) StopDocker(t testing.TB) {
+	t.Helper()
+	if err := h.docker.dockerd.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// StartDocker starts dockerd again, with what it was started with and more flags, and waits until it answers.
+func (h *Host) StartDocker(t testing.TB, flags ...string) {
+	t.Helper()
+	h.docker.args = append(h.docker.args, flags...)
+	if err := h.docker.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TryDocker is Docker for what may fail.
 func (h *Host) TryDocker(args ...string) (string, error) { return h.docker.run(nil, args...) }
 

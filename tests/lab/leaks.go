@@ -83,6 +83,7 @@ func Files(instance string) []string {
 		"/var/lib/ebpfnet/" + instance,
 		SocketOf(instance),
 		"/run/ebpfnet/" + instance + ".lock",
+		"/run/ebpfnet/" + instance + ".docker",
 		"/var/log/ebpfnet/" + instance + ".log",
 	}
 }
