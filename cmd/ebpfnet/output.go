@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 )
 
 // print writes v as JSON, or as the table that rows makes.
@@ -42,12 +43,22 @@ func newTable(out io.Writer) *tableWriter {
 func (t *tableWriter) row(cells ...any) {
 	s := make([]string, len(cells))
 	for i, c := range cells {
-		if s[i] = fmt.Sprint(c); s[i] == "" {
+		if s[i] = printable(fmt.Sprint(c)); s[i] == "" {
 			s[i] = "-"
 		}
 	}
 	// No tab behind the last cell: a tabwriter would pad it.
 	fmt.Fprintln(t.w, strings.Join(s, "\t"))
+}
+
+// printable takes away what would move the cursor or change the colours: a network namespace's name may hold anything.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == 0x202e {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // line prints text that is no row.
