@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/ebpfnet/ebpfnet/agent/client"
+	"github.com/ebpfnet/ebpfnet/agent/observe"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/maps"
@@ -116,6 +117,7 @@ func (l *lab) start(background bool) {
 		RemoveDatapath:   l.remove,
 		Listening:        l.listening,
 		Forwards:         func() (bool, error) { return true, nil },
+		Inside:           func(int) (observe.Pair, error) { return observe.Pair{}, errors.New("not in a lab") },
 		DeviceExists:     func(name string) bool { return name == "veth0" },
 		BridgePorts:      func([]string) (map[int]bool, error) { return map[int]bool{}, nil },
 		FDB:              l.fdb,

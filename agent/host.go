@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/ebpfnet/ebpfnet/agent/observe"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/maps"
@@ -27,6 +28,8 @@ type Host struct {
 	DeviceExists func(name string) bool
 	// Forwards tells whether the kernel routes IPv4 packets between devices.
 	Forwards func() (bool, error)
+	// Inside looks into the namespace behind a veth, by the ifindex of the host's end.
+	Inside func(ifindex int) (observe.Pair, error)
 	// BridgePorts gives the ifindexes of the ports of bridges.
 	BridgePorts func(bridges []string) (map[int]bool, error)
 	FDB         fdbTable

@@ -51,6 +51,7 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 		DeviceExists:   deviceExists,
 		Forwards:       forwards,
 		BridgePorts:    bridgePorts,
+		Inside:         observe.Inside,
 		FDB:            kernelFDB{&netlink.Handle{}},
 		Features:       features,
 		Names:          names,

@@ -105,25 +105,3 @@ func answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 		_ = json.NewEncoder(w).Encode(v)
 	}
 }
-
-func (a *Agent) listEndpoints() ([]api.Endpoint, error) {
-	v := a.view.Load()
-	rows := make([]api.Endpoint, len(v.result.Endpoints))
-	for i := range v.result.Endpoints {
-		e := &v.result.Endpoints[i]
-		var err error
-		if rows[i], err = a.withCounters(v.endpointRow(e), e.Slot); err != nil {
-			return nil, err
-		}
-	}
-	return rows, nil
-}
-
-func (a *Agent) getEndpoint(name string) (api.Endpoint, error) {
-	v := a.view.Load()
-	e, err := v.result.Endpoint(name)
-	if err != nil {
-		return api.Endpoint{}, err
-	}
-	return a.withCounters(v.endpointRow(e), e.Slot)
-}

@@ -78,7 +78,7 @@ func (c *Client) Endpoints(ctx context.Context) (l []api.Endpoint, err error) {
 }
 
 // Endpoint gives the endpoint that a name, an id's beginning or an address stands for.
-func (c *Client) Endpoint(ctx context.Context, name string) (e api.Endpoint, err error) {
+func (c *Client) Endpoint(ctx context.Context, name string) (e api.EndpointDetail, err error) {
 	return e, c.do(ctx, http.MethodGet, "endpoint", url.Values{"name": {name}}, nil, &e)
 }
 

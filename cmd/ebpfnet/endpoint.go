@@ -40,7 +40,7 @@ func newEndpoint(a *app) *cobra.Command {
 			Short: "Show one endpoint, by its container's name or id, its veth or an address",
 			Args:  takes(1, "NAME"),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				var e api.Endpoint
+				var e api.EndpointDetail
 				err := a.ask(cmd.Context(), func(ctx context.Context, c *client.Client) (err error) {
 					e, err = c.Endpoint(ctx, args[0])
 					return err
@@ -62,7 +62,7 @@ func endpointTable(w *tableWriter, l []api.Endpoint) {
 	}
 }
 
-func endpointDetail(w *tableWriter, e api.Endpoint) {
+func endpointDetail(w *tableWriter, e api.EndpointDetail) {
 	w.row("name", e.Name)
 	w.row("container", e.Container)
 	w.row("id", e.ID)
@@ -70,8 +70,6 @@ func endpointDetail(w *tableWriter, e api.Endpoint) {
 	w.row("bridge", e.Bridge)
 	w.row("addresses", strings.Join(e.Addresses, ","))
 	w.row("mac", e.MAC)
-	w.row("veth", fmt.Sprintf("%s (%d)", e.Veth, e.VethIfindex))
-	w.row("peer", fmt.Sprintf("%s (%d)", e.PeerName, e.PeerIfindex))
 	if len(e.Shared) > 0 {
 		w.row("shared with", strings.Join(e.Shared, ","))
 	}
@@ -79,6 +77,49 @@ func endpointDetail(w *tableWriter, e api.Endpoint) {
 	c := e.Counters
 	w.row("received", fmt.Sprintf("%d packets, %d bytes, %d dropped", c.ReceivePackets, c.ReceiveBytes, c.ReceiveDropped))
 	w.row("sent", fmt.Sprintf("%d packets, %d bytes, %d dropped", c.TransmitPackets, c.TransmitBytes, c.TransmitDropped))
+	w.line("")
+	w.row("END", "DEVICE", "IFINDEX", "STATE", "MTU", "NAMESPACE", "BY")
+	for _, end := range []struct {
+		name string
+		api.VethEnd
+		otherwise api.VethEnd // where it was not looked at
+	}{{"host", e.Host, api.VethEnd{Name: e.Veth, Ifindex: e.VethIfindex}}, {"container", e.Inside, api.VethEnd{Name: e.PeerName, Ifindex: e.PeerIfindex}}} {
+		if end.Name == "" {
+			end.VethEnd = end.otherwise
+		}
+		w.row(end.name, end.Name, end.Ifindex, upDown(end.VethEnd), end.MTU, end.Namespace, end.Path)
+	}
+	w.line("")
+	for _, r := range e.Routes {
+		w.line("route %s", routeText(r))
+	}
+	if e.NotLooked != "" {
+		w.line("not looked into: %s", e.NotLooked)
+	}
+}
+
+func upDown(e api.VethEnd) string {
+	switch {
+	case e.Namespace == "":
+		return ""
+	case e.Up:
+		return "up"
+	}
+	return "down"
+}
+
+// routeText is a route as ip(8) writes it.
+func routeText(r api.Route) string {
+	text := printable(r.Destination)
+	for _, part := range [][2]string{{"via", r.Gateway}, {"dev", printable(r.Device)}, {"src", r.Source}} {
+		if part[1] != "" {
+			text += " " + part[0] + " " + part[1]
+		}
+	}
+	if r.Metric != 0 {
+		text += fmt.Sprintf(" metric %d", r.Metric)
+	}
+	return text
 }
 
 func portList(ports []api.Port) string {
