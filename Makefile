@@ -19,7 +19,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build generate test race test-deps fuzz kernels lint demo demo-clean clean
+.PHONY: help build generate test race test-deps parity fuzz kernels lint demo demo-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,10 @@ race: ## the tests that run in no time, with the race detector; passed over with
 
 test-deps: ## install what the tests and the generator need
 	packaging/install-deps.sh test
+
+parity: ## what clients get on stock Docker and on ebpfnet, case by case, side by side; root
+	mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
+	cd tests/parity && $(GO) test -count=1
 
 fuzz: ## packets nobody would send, through every program, for FUZZTIME; root
 	$(GO) test ./tests/packet -run '^$$' -fuzz FuzzPrograms -fuzztime $(FUZZTIME)

@@ -3,11 +3,9 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
@@ -22,44 +20,7 @@ func (s site) Run(t testing.TB, name string, args ...string) *lab.Container {
 // await waits until the product has caught up with a container that runs.
 func (s site) await(t testing.TB, c *lab.Container) {
 	t.Helper()
-	var subnets []netip.Prefix
-	for _, b := range s.Status(t).Bridges {
-		for _, n := range b.Subnets {
-			subnets = append(subnets, netip.MustParsePrefix(n))
-		}
-	}
-	here := func(ip netip.Addr) bool {
-		return slices.ContainsFunc(subnets, func(p netip.Prefix) bool { return p.Contains(ip) })
-	}
-	any := false
-	for _, ip := range c.IPs {
-		if !here(ip) {
-			continue
-		}
-		any = true
-		lab.Eventually(t, lab.Patience, func() error {
-			if e := s.Endpoint(t, ip); e.Container != c.Name {
-				return fmt.Errorf("endpoint %s is called %q instead of %s", ip, e.Container, c.Name)
-			}
-			return nil
-		})
-	}
-	if !any {
-		return
-	}
-	lab.Eventually(t, lab.Patience, func() error {
-		ports := s.Ports(t)
-		for _, b := range c.Published {
-			if !slices.ContainsFunc(ports, func(p api.Port) bool { return p.Active && covers(p, b) && strings.Contains(p.Endpoint, c.Name) }) {
-				return fmt.Errorf("%v of %s is not published", b, c.Name)
-			}
-		}
-		return nil
-	})
-}
-
-func covers(p api.Port, b lab.Binding) bool {
-	return p.HostIP == b.IP.String() && p.HostPort <= b.Port && b.Port <= p.HostEnd && p.Proto == b.Proto
+	s.Instance.Await(t, c)
 }
 
 // Ebpfnet runs the product's command line, and returns what it prints.

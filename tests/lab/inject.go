@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -20,6 +21,38 @@ func (n *Netns) Inject(t testing.TB, dev string, frame []byte) {
 		}
 		defer unix.Close(fd)
 		return unix.Send(fd, frame, 0)
+	})
+	if err != nil {
+		t.Fatalf("%s: inject on %s: %v", n.Name, dev, err)
+	}
+}
+
+// InjectInOrder sends frames one after the other from one CPU: a device's frames from several CPUs may overtake each other.
+func (n *Netns) InjectInOrder(t testing.TB, dev string, frames ...[]byte) {
+	t.Helper()
+	err := n.Do(func() error { // on a thread of its own
+		var all, one unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &all); err != nil {
+			return err
+		}
+		for cpu := range len(all) * 64 {
+			if all.IsSet(cpu) {
+				one.Set(cpu)
+				break
+			}
+		}
+		fd, err := packetSocket(dev, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.SchedSetaffinity(0, &one); err != nil {
+			return err
+		}
+		for _, f := range frames {
+			err = errors.Join(err, unix.Send(fd, f, 0))
+		}
+		return errors.Join(err, unix.SchedSetaffinity(0, &all))
 	})
 	if err != nil {
 		t.Fatalf("%s: inject on %s: %v", n.Name, dev, err)

@@ -72,7 +72,7 @@ func (h *Host) Instance(t testing.TB) *Instance {
 func (in *Instance) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := in.Host.NS.Command(ctx, in.bin, append([]string{"--instance", in.Name}, args...)...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+in.Host.DockerHost())
-	cmd.WaitDelay = time.Second // an agent that kept its parent's output open would hold Run up for ever
+	cmd.WaitDelay = 10 * time.Second // an agent that kept its parent's output open would hold Run up for ever
 	return cmd
 }
 

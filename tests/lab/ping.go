@@ -53,19 +53,31 @@ func (p *Pinger) TTL(t testing.TB, ttl int) {
 	}
 }
 
-// Send sends one request and returns its sequence number.
-func (p *Pinger) Send(t testing.TB, to string, payload []byte) int {
-	t.Helper()
+// ID is the pinger's own.
+func (p *Pinger) ID() int { return p.id }
+
+// TrySend sends one request and returns its sequence number.
+func (p *Pinger) TrySend(to string, payload []byte) (int, error) {
 	p.seq++
 	msg := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: p.id, Seq: p.seq, Data: payload}}
 	b, err := msg.Marshal(nil)
 	if err != nil {
-		t.Fatal(err)
+		return p.seq, err
 	}
 	if _, err := p.conn.WriteTo(b, &net.IPAddr{IP: net.ParseIP(to)}); err != nil {
-		t.Fatalf("%s: ping %s: %v", p.where, to, err)
+		return p.seq, fmt.Errorf("%s: ping %s: %w", p.where, to, err)
 	}
-	return p.seq
+	return p.seq, nil
+}
+
+// Send is TrySend for what must succeed.
+func (p *Pinger) Send(t testing.TB, to string, payload []byte) int {
+	t.Helper()
+	seq, err := p.TrySend(to, payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seq
 }
 
 // Hear waits for the next message that is not an echo request.
@@ -116,6 +128,16 @@ func (p *Pinger) Silent(t testing.TB) {
 	if h, err := p.Hear(Doubt); err == nil {
 		t.Fatalf("%s: heard type %v from %s: %x", p.where, h.Type, h.From, h.Body)
 	}
+}
+
+// Quotes tells whether an ICMP error is about an echo request of that id and sequence number.
+func (h Heard) Quotes(id, seq int) bool {
+	if len(h.Body) < 4+20 {
+		return false
+	}
+	inner := h.Body[4:]
+	at := int(inner[0]&15) * 4
+	return len(inner) >= at+8 && inner[9] == 1 && int(binary.BigEndian.Uint16(inner[at+4:])) == id && int(binary.BigEndian.Uint16(inner[at+6:])) == seq
 }
 
 func (h Heard) answers(from string, id, seq int, payload []byte) error {

@@ -133,11 +133,16 @@ func (c *Client) Source(n int64, timeout time.Duration) (string, error) {
 
 // AskFrom sends the token from an unconnected UDP socket and waits for its answer, whoever sends it.
 func AskFrom(conn *net.UDPConn, to netip.AddrPort, tok string, timeout time.Duration) (Answer, error) {
-	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return Answer{}, err
-	}
 	if _, err := conn.WriteToUDPAddrPort([]byte(tok), to); err != nil {
 		return Answer{}, fmt.Errorf("send: %w", err)
+	}
+	return Receive(conn, []byte(tok), timeout)
+}
+
+// Receive waits for the answer to a token, however it was sent, and whoever answers.
+func Receive(conn *net.UDPConn, tok []byte, timeout time.Duration) (Answer, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return Answer{}, err
 	}
 	buf := make([]byte, 2048)
 	for {
@@ -149,7 +154,7 @@ func AskFrom(conn *net.UDPConn, to netip.AddrPort, tok string, timeout time.Dura
 		if err := json.Unmarshal(buf[:n], &a.Reply); err != nil {
 			return Answer{}, fmt.Errorf("receive from %s: %w", from, err)
 		}
-		if a.Token == token([]byte(tok)) {
+		if a.Token == token(tok) {
 			a.Self, err = netip.ParseAddrPort(conn.LocalAddr().String())
 			return a, err
 		}
