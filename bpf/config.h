@@ -15,6 +15,9 @@ volatile const __u64 host_netns_cookie = 0;
 volatile const __u8 has_fib_skip_neigh = 0;
 volatile const __u8 has_fib_src = 0;
 
+/* struct bpf_tunnel_key has local_ipv4 (kernel 5.19). */
+volatile const __u8 has_tunnel_local = 0;
+
 /* The lowest and the highest port that a masqueraded flow leaves with when it cannot keep its own. Host order. */
 volatile const __u16 nat_port_min = 1024;
 volatile const __u16 nat_port_max = 65535;

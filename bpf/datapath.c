@@ -13,6 +13,7 @@
 #include "icmp.h"
 #include "inbound.h"
 #include "maps.h"
+#include "overlay.h"
 #include "parse.h"
 #include "stack.h"
 #include "stats.h"
@@ -345,6 +346,42 @@ int to_bridge(struct __sk_buff *skb)
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_bridge, &reason);
 	return done(skb, &p, reason, verdict);
+}
+
+/* What comes out of the tunnel to other hosts. */
+SEC("tc")
+int from_overlay(struct __sk_buff *skb)
+{
+	int verdict = VERDICT_NEXT;
+	enum drop_reason reason;
+	struct packet p = {};
+
+	/* For another tunnel endpoint. */
+	if (skb->pkt_type == PACKET_OTHERHOST)
+		return verdict;
+	reason = packet_parse(skb, ZONE_WIRE, &p);
+	if (!reason && !p.pass)
+		reason = tunnel_check(skb, &p);
+	if (!reason && !p.pass)
+		verdict = carry(skb, &p, resolve_tunnel, &reason);
+	return done(skb, &p, reason, verdict);
+}
+
+/* What the host's stack sends into the tunnel: its own, and what was too big for a program. What a program sent is wrapped already. */
+SEC("tc")
+int to_overlay(struct __sk_buff *skb)
+{
+	enum drop_reason reason;
+	struct packet p = {};
+
+	if (unmark(skb) == MARK_DONE)
+		return VERDICT_NEXT;
+	reason = packet_parse(skb, ZONE_LOCAL, &p);
+	if (!reason && p.pass)
+		return VERDICT_DROP;
+	if (!reason)
+		reason = tunnel_enter(skb, &p);
+	return done(skb, &p, reason, VERDICT_NEXT);
 }
 
 /* Never attached: run by the agent to read the clock that the entries' times are in. Out: now, in ticks. */

@@ -81,8 +81,10 @@ const (
 	DatapathDropReasonDROP_FRAGMENT          DatapathDropReason = 16
 	DatapathDropReasonDROP_ICMP_ERROR        DatapathDropReason = 17
 	DatapathDropReasonDROP_REWRITE           DatapathDropReason = 18
-	DatapathDropReasonDROP_UNKNOWN_CONTAINER DatapathDropReason = 19
-	DatapathDropReasonDROP_MAX               DatapathDropReason = 20
+	DatapathDropReasonDROP_NO_PEER           DatapathDropReason = 19
+	DatapathDropReasonDROP_NOT_PEER          DatapathDropReason = 20
+	DatapathDropReasonDROP_UNKNOWN_CONTAINER DatapathDropReason = 21
+	DatapathDropReasonDROP_MAX               DatapathDropReason = 22
 )
 
 type DatapathEndpoint4 struct {
@@ -200,6 +202,15 @@ type DatapathNotes struct {
 	HostConflicts uint32
 }
 
+type DatapathOverlay struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Vni     uint32
+	Local   uint32
+	Mtu     uint16
+	Mac     [6]uint8
+}
+
 type DatapathPassReason uint32
 
 const (
@@ -218,6 +229,27 @@ const (
 	DatapathPassReasonPASS_MTU            DatapathPassReason = 12
 	DatapathPassReasonPASS_ROUTE          DatapathPassReason = 13
 	DatapathPassReasonPASS_MAX            DatapathPassReason = 14
+)
+
+type DatapathPeer4 struct {
+	_    structs.HostLayout
+	Addr uint32
+	Kind DatapathPeerKind
+	Mac  [6]uint8
+	Pad  uint8
+}
+
+type DatapathPeerHost4 struct {
+	_      structs.HostLayout
+	Direct uint32
+}
+
+type DatapathPeerKind uint8
+
+const (
+	DatapathPeerKindPEER_NONE   DatapathPeerKind = 0
+	DatapathPeerKindPEER_DIRECT DatapathPeerKind = 1
+	DatapathPeerKindPEER_VXLAN  DatapathPeerKind = 2
 )
 
 type DatapathPrefix4 struct {
@@ -329,6 +361,7 @@ const (
 	DatapathVerbVERB_PEER  DatapathVerb = 1
 	DatapathVerbVERB_DEV   DatapathVerb = 2
 	DatapathVerbVERB_NEIGH DatapathVerb = 3
+	DatapathVerbVERB_VXLAN DatapathVerb = 4
 )
 
 type DatapathVeth struct {
@@ -360,8 +393,11 @@ const (
 	DatapathMapFrags4          = "frags4"
 	DatapathMapHostAddrs4      = "host_addrs4"
 	DatapathMapNotes           = "notes"
+	DatapathMapOverlay         = "overlay"
 	DatapathMapPassStats       = "pass_stats"
 	DatapathMapPathStats       = "path_stats"
+	DatapathMapPeerHosts4      = "peer_hosts4"
+	DatapathMapPeers4          = "peers4"
 	DatapathMapPublish4        = "publish4"
 	DatapathMapReservedPorts   = "reserved_ports"
 	DatapathMapScratch         = "scratch"
@@ -372,13 +408,16 @@ const (
 	DatapathProgClock          = "clock"
 	DatapathProgFromBridge     = "from_bridge"
 	DatapathProgFromContainer  = "from_container"
+	DatapathProgFromOverlay    = "from_overlay"
 	DatapathProgFromUplink     = "from_uplink"
 	DatapathProgToBridge       = "to_bridge"
 	DatapathProgToContainer    = "to_container"
+	DatapathProgToOverlay      = "to_overlay"
 	DatapathProgToUplink       = "to_uplink"
 	DatapathVarClampMss        = "clamp_mss"
 	DatapathVarHasFibSkipNeigh = "has_fib_skip_neigh"
 	DatapathVarHasFibSrc       = "has_fib_src"
+	DatapathVarHasTunnelLocal  = "has_tunnel_local"
 	DatapathVarHostNetnsCookie = "host_netns_cookie"
 	DatapathVarNatPortMax      = "nat_port_max"
 	DatapathVarNatPortMin      = "nat_port_min"
@@ -430,9 +469,11 @@ type DatapathProgramSpecs struct {
 	Clock         *ebpf.ProgramSpec `ebpf:"clock"`
 	FromBridge    *ebpf.ProgramSpec `ebpf:"from_bridge"`
 	FromContainer *ebpf.ProgramSpec `ebpf:"from_container"`
+	FromOverlay   *ebpf.ProgramSpec `ebpf:"from_overlay"`
 	FromUplink    *ebpf.ProgramSpec `ebpf:"from_uplink"`
 	ToBridge      *ebpf.ProgramSpec `ebpf:"to_bridge"`
 	ToContainer   *ebpf.ProgramSpec `ebpf:"to_container"`
+	ToOverlay     *ebpf.ProgramSpec `ebpf:"to_overlay"`
 	ToUplink      *ebpf.ProgramSpec `ebpf:"to_uplink"`
 }
 
@@ -450,8 +491,11 @@ type DatapathMapSpecs struct {
 	Frags4        *ebpf.MapSpec `ebpf:"frags4"`
 	HostAddrs4    *ebpf.MapSpec `ebpf:"host_addrs4"`
 	Notes         *ebpf.MapSpec `ebpf:"notes"`
+	Overlay       *ebpf.MapSpec `ebpf:"overlay"`
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
+	PeerHosts4    *ebpf.MapSpec `ebpf:"peer_hosts4"`
+	Peers4        *ebpf.MapSpec `ebpf:"peers4"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
 	ReservedPorts *ebpf.MapSpec `ebpf:"reserved_ports"`
 	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
@@ -468,6 +512,7 @@ type DatapathVariableSpecs struct {
 	ClampMss        *ebpf.VariableSpec `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
+	HasTunnelLocal  *ebpf.VariableSpec `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.VariableSpec `ebpf:"host_netns_cookie"`
 	NatPortMax      *ebpf.VariableSpec `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.VariableSpec `ebpf:"nat_port_min"`
@@ -504,8 +549,11 @@ type DatapathMaps struct {
 	Frags4        *ebpf.Map `ebpf:"frags4"`
 	HostAddrs4    *ebpf.Map `ebpf:"host_addrs4"`
 	Notes         *ebpf.Map `ebpf:"notes"`
+	Overlay       *ebpf.Map `ebpf:"overlay"`
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
+	PeerHosts4    *ebpf.Map `ebpf:"peer_hosts4"`
+	Peers4        *ebpf.Map `ebpf:"peers4"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
 	ReservedPorts *ebpf.Map `ebpf:"reserved_ports"`
 	Scratch       *ebpf.Map `ebpf:"scratch"`
@@ -527,8 +575,11 @@ func (m *DatapathMaps) Close() error {
 		m.Frags4,
 		m.HostAddrs4,
 		m.Notes,
+		m.Overlay,
 		m.PassStats,
 		m.PathStats,
+		m.PeerHosts4,
+		m.Peers4,
 		m.Publish4,
 		m.ReservedPorts,
 		m.Scratch,
@@ -546,6 +597,7 @@ type DatapathVariables struct {
 	ClampMss        *ebpf.Variable `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`
+	HasTunnelLocal  *ebpf.Variable `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.Variable `ebpf:"host_netns_cookie"`
 	NatPortMax      *ebpf.Variable `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.Variable `ebpf:"nat_port_min"`
@@ -559,9 +611,11 @@ type DatapathPrograms struct {
 	Clock         *ebpf.Program `ebpf:"clock"`
 	FromBridge    *ebpf.Program `ebpf:"from_bridge"`
 	FromContainer *ebpf.Program `ebpf:"from_container"`
+	FromOverlay   *ebpf.Program `ebpf:"from_overlay"`
 	FromUplink    *ebpf.Program `ebpf:"from_uplink"`
 	ToBridge      *ebpf.Program `ebpf:"to_bridge"`
 	ToContainer   *ebpf.Program `ebpf:"to_container"`
+	ToOverlay     *ebpf.Program `ebpf:"to_overlay"`
 	ToUplink      *ebpf.Program `ebpf:"to_uplink"`
 }
 
@@ -570,9 +624,11 @@ func (p *DatapathPrograms) Close() error {
 		p.Clock,
 		p.FromBridge,
 		p.FromContainer,
+		p.FromOverlay,
 		p.FromUplink,
 		p.ToBridge,
 		p.ToContainer,
+		p.ToOverlay,
 		p.ToUplink,
 	)
 }

@@ -11,7 +11,9 @@
 #include "mss.h"
 #include "nat.h"
 #include "parse.h"
+#include "peer.h"
 #include "stats.h"
+#include "tunnel.h"
 #include "types.h"
 #include "valid.h"
 
@@ -119,6 +121,19 @@ static __always_inline bool flow_link_header(struct __sk_buff *skb, const struct
 	return true;
 }
 
+/* In: a packet for another host's container, and its entry. Out: the verdict that sends it through the tunnel, or VERDICT_DROP. */
+static __always_inline int flow_wrap(struct __sk_buff *skb, const struct flow4 *f, enum drop_reason *reason)
+{
+	struct overlay *o = overlay_get();
+
+	if (!o || !flow_link_header(skb, f) || tunnel_wrap(skb, o, f->nexthop)) {
+		*reason = DROP_REWRITE;
+		return VERDICT_DROP;
+	}
+	skb->tc_index = MARK_DONE;
+	return bpf_redirect(f->oif, 0);
+}
+
 /*
  * In: a translated packet and its entry. Out: the TC verdict that sends it on its way, or VERDICT_DROP with the reason in *reason.
  */
@@ -145,6 +160,8 @@ static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow
 		neigh.ipv4_nh = f->nexthop;
 		skb->tc_index = MARK_DONE;
 		return bpf_redirect_neigh(oif, &neigh, sizeof(neigh), 0);
+	case VERB_VXLAN:
+		return flow_wrap(skb, f, reason);
 	default:
 		skb->tc_index = MARK_LEFT;
 		return VERDICT_NEXT;

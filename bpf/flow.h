@@ -13,6 +13,7 @@
 #include "csum.h"
 #include "maps.h"
 #include "parse.h"
+#include "peer.h"
 #include "route.h"
 #include "scratch.h"
 #include "time.h"
@@ -131,12 +132,14 @@ GLOBAL int flow_partner(struct __sk_buff *skb)
 	p->created = f->created;
 	flow_diffs(&s->partner_key, p);
 
+	if (p->path == PATH_OVERLAY && !p->dst_id) {
+		peer_way(skb, p, p->daddr, flow_bridge(p->iif));
+		return 1;
+	}
 	if (p->verb == VERB_NEIGH) {
-		struct flow4_key out = {};
-
 		p->nexthop = p->daddr;
-		flow_translated(&s->partner_key, p, &out);
-		if (route_back(skb, s, &out, p->oif, flow_bridge(p->iif))) {
+		flow_translated(&s->partner_key, p, &s->route.key);
+		if (route_back(skb, s, &s->route.key, p->oif, flow_bridge(p->iif))) {
 			p->oif = s->route.oif;
 			p->nexthop = s->route.nexthop;
 			p->mtu = s->route.mtu;
@@ -222,18 +225,21 @@ static __noinline void flow_promote(const struct flow4_key *key, struct flow4 *f
 static __noinline bool flow_reroute(struct __sk_buff *skb, const struct flow4_key *key, struct flow4 *f)
 {
 	struct scratch *s = scratch_get();
-	struct flow4_key out = {};
+	struct flow4_key *out;
 
 	if (!s)
 		return true;
+	out = &s->route.key;
+	if (f->path == PATH_OVERLAY)
+		return peer_way(skb, f, f->daddr, flow_bridge(f->iif));
 	if (f->path == PATH_OUT && !(f->flags & FLOW_REPLY)) {
-		out = *key;
-		out.daddr = f->daddr;
-		if (!route_from(skb, s, &out, flow_bridge(f->iif)) || s->route.oif != f->oif)
+		*out = *key;
+		out->daddr = f->daddr;
+		if (!route_from(skb, s, out, flow_bridge(f->iif)) || s->route.oif != f->oif)
 			return false;
 	} else {
-		flow_translated(key, f, &out);
-		if (!route_back(skb, s, &out, f->oif, flow_bridge(f->iif)))
+		flow_translated(key, f, out);
+		if (!route_back(skb, s, out, f->oif, flow_bridge(f->iif)))
 			return false;
 		f->oif = s->route.oif;
 	}
@@ -274,7 +280,7 @@ static __noinline bool flow_sync(struct __sk_buff *skb, const struct flow4_key *
 		else
 			bpf_map_update_elem(&flows4, &s->partner_key, &s->partner, BPF_NOEXIST);
 	}
-	if (f->verb == VERB_NEIGH && ticks_since(now, f->routed) >= ticks_per_second) {
+	if ((f->verb == VERB_NEIGH || f->verb == VERB_VXLAN) && ticks_since(now, f->routed) >= ticks_per_second) {
 		f->routed = now;
 		return flow_reroute(skb, key, f);
 	}

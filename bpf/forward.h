@@ -15,6 +15,7 @@
 #include "maps.h"
 #include "nat.h"
 #include "parse.h"
+#include "peer.h"
 #include "policy.h"
 #include "publish.h"
 #include "route.h"
@@ -91,6 +92,26 @@ static __noinline enum drop_reason resolve_out(struct __sk_buff *skb, struct pac
 			return DROP_NO_ADDRESS;
 		f->flags |= FLOW_SNAT;
 	}
+	return nat_allocate(skb);
+}
+
+/* A container, or a stranger on a bridge, dials another host's container. */
+static __noinline enum drop_reason resolve_to_peer(struct __sk_buff *skb, struct packet *p, const struct sender *from, struct scratch *s)
+{
+	enum drop_reason reason;
+	struct flow4 *f;
+
+	reason = policy_out(from->bridge);
+	if (reason)
+		return policy_refuse(p, from->bridge, reason);
+	if (packet_is_flowless(p))
+		return DROP_NONE;
+	f = flow_begin(s, p, PATH_OVERLAY, skb->ifindex);
+	flow_from_sender(f, from);
+	f->flags = FLOW_ROUTED;
+	f->partner_zone = ZONE_WIRE;
+	if (!peer_way(skb, f, p->key.daddr, from->bridge_index))
+		return DROP_NO_PEER;
 	return nat_allocate(skb);
 }
 
@@ -215,6 +236,8 @@ static __always_inline enum drop_reason resolve_from(struct __sk_buff *skb, stru
 		return policy_unknown(p, from->bridge);
 	if (bridge)
 		return policy_refuse(p, from->bridge, DROP_ISOLATED);
+	if (peer_find(p->key.daddr))
+		return resolve_to_peer(skb, p, from, s);
 	return resolve_out(skb, p, from, s);
 }
 

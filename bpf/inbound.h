@@ -9,6 +9,7 @@
 #include "begin.h"
 #include "maps.h"
 #include "nat.h"
+#include "overlay.h"
 #include "parse.h"
 #include "policy.h"
 #include "publish.h"
@@ -81,6 +82,8 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 		return reason;
 	if (!addr_is_host(p->key.daddr)) {
 		index = subnet_find(p->key.daddr);
+		if (index && peer_sends_direct(skb, s, p->key.saddr))
+			return resolve_from_peer(skb, p, s);
 		bridge = index ? bpf_map_lookup_elem(&bridges4, &index) : NULL;
 		return bridge ? policy_refuse(p, bridge, DROP_DIRECT) : DROP_NONE;
 	}

@@ -91,6 +91,35 @@ struct {
 	PINNED;
 } subnets4 SEC(".maps");
 
+/* Subnets of the other hosts, and the whole network. Written by the agent, read on a flow's first packet and for each packet from a tunnel. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct prefix4);
+	__type(value, struct peer4);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} peers4 SEC(".maps");
+
+/* The other hosts' own addresses. Written by the agent, read where a packet from the wire is for a container's own address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct addr4);
+	__type(value, struct peer_host4);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} peer_hosts4 SEC(".maps");
+
+/* This host's tunnel endpoint, in entry 0. Written by the agent, read for what goes into a tunnel or comes out of one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct overlay);
+	__uint(max_entries, 1);
+	PINNED;
+} overlay SEC(".maps");
+
 /* Published ports, one entry a port. Written by the agent, read on a flow's first packet and by the socket programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

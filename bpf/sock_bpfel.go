@@ -26,8 +26,11 @@ const (
 	SockMapFrags4            = "frags4"
 	SockMapHostAddrs4        = "host_addrs4"
 	SockMapNotes             = "notes"
+	SockMapOverlay           = "overlay"
 	SockMapPassStats         = "pass_stats"
 	SockMapPathStats         = "path_stats"
+	SockMapPeerHosts4        = "peer_hosts4"
+	SockMapPeers4            = "peers4"
 	SockMapPublish4          = "publish4"
 	SockMapReservedPorts     = "reserved_ports"
 	SockMapSocks4            = "socks4"
@@ -45,6 +48,7 @@ const (
 	SockVarClampMss          = "clamp_mss"
 	SockVarHasFibSkipNeigh   = "has_fib_skip_neigh"
 	SockVarHasFibSrc         = "has_fib_src"
+	SockVarHasTunnelLocal    = "has_tunnel_local"
 	SockVarHostNetnsCookie   = "host_netns_cookie"
 	SockVarNatPortMax        = "nat_port_max"
 	SockVarNatPortMin        = "nat_port_min"
@@ -117,8 +121,11 @@ type SockMapSpecs struct {
 	Frags4        *ebpf.MapSpec `ebpf:"frags4"`
 	HostAddrs4    *ebpf.MapSpec `ebpf:"host_addrs4"`
 	Notes         *ebpf.MapSpec `ebpf:"notes"`
+	Overlay       *ebpf.MapSpec `ebpf:"overlay"`
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
+	PeerHosts4    *ebpf.MapSpec `ebpf:"peer_hosts4"`
+	Peers4        *ebpf.MapSpec `ebpf:"peers4"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
 	ReservedPorts *ebpf.MapSpec `ebpf:"reserved_ports"`
 	Socks4        *ebpf.MapSpec `ebpf:"socks4"`
@@ -134,6 +141,7 @@ type SockVariableSpecs struct {
 	ClampMss        *ebpf.VariableSpec `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
+	HasTunnelLocal  *ebpf.VariableSpec `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.VariableSpec `ebpf:"host_netns_cookie"`
 	NatPortMax      *ebpf.VariableSpec `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.VariableSpec `ebpf:"nat_port_min"`
@@ -170,8 +178,11 @@ type SockMaps struct {
 	Frags4        *ebpf.Map `ebpf:"frags4"`
 	HostAddrs4    *ebpf.Map `ebpf:"host_addrs4"`
 	Notes         *ebpf.Map `ebpf:"notes"`
+	Overlay       *ebpf.Map `ebpf:"overlay"`
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
+	PeerHosts4    *ebpf.Map `ebpf:"peer_hosts4"`
+	Peers4        *ebpf.Map `ebpf:"peers4"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
 	ReservedPorts *ebpf.Map `ebpf:"reserved_ports"`
 	Socks4        *ebpf.Map `ebpf:"socks4"`
@@ -192,8 +203,11 @@ func (m *SockMaps) Close() error {
 		m.Frags4,
 		m.HostAddrs4,
 		m.Notes,
+		m.Overlay,
 		m.PassStats,
 		m.PathStats,
+		m.PeerHosts4,
+		m.Peers4,
 		m.Publish4,
 		m.ReservedPorts,
 		m.Socks4,
@@ -210,6 +224,7 @@ type SockVariables struct {
 	ClampMss        *ebpf.Variable `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`
+	HasTunnelLocal  *ebpf.Variable `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.Variable `ebpf:"host_netns_cookie"`
 	NatPortMax      *ebpf.Variable `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.Variable `ebpf:"nat_port_min"`

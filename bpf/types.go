@@ -24,6 +24,10 @@ type (
 	HostAddr         = DatapathHostAddr4
 	PrefixKey        = DatapathPrefix4
 	Subnet           = DatapathSubnet4
+	Peer             = DatapathPeer4
+	PeerKind         = DatapathPeerKind
+	PeerHost         = DatapathPeerHost4
+	Overlay          = DatapathOverlay
 	PublishKey       = DatapathPublish4Key
 	Publish          = DatapathPublish4
 	SockKey          = DatapathSock4Key

@@ -34,6 +34,7 @@ enum verb {
 	VERB_PEER = 1,	/* into the namespace behind the veth oif */
 	VERB_DEV = 2,	/* out of the veth oif, link-layer header as it is */
 	VERB_NEIGH = 3, /* out of oif to the neighbour nexthop, whose address the kernel resolves */
+	VERB_VXLAN = 4, /* into the VXLAN device oif, for the tunnel endpoint dmac of the host nexthop */
 } BYTE_ENUM;
 
 /* Bits of flow4.flags. */
@@ -89,8 +90,8 @@ struct flow4 {
 	enum tcp_seen tcp;
 	__u32 iif;	/* where this direction's packets come in; a container's must */
 	__u32 oif;	/* where they go, for VERB_PEER, VERB_DEV and VERB_NEIGH */
-	__be32 nexthop; /* for VERB_NEIGH */
-	__u8 dmac[6];	/* for VERB_PEER where FLOW_ROUTED */
+	__be32 nexthop; /* for VERB_NEIGH and VERB_VXLAN */
+	__u8 dmac[6];	/* for VERB_PEER where FLOW_ROUTED, and VERB_VXLAN */
 	__u8 smac[6];
 	__u32 addr_diff; /* checksum difference of the addresses, and of the ports (bpf_csum_diff) */
 	__u32 port_diff;
@@ -183,6 +184,35 @@ struct prefix4 {
 /* The bridge that a subnet belongs to. */
 struct subnet4 {
 	__u32 bridge; /* ifindex */
+};
+
+/* How packets get to the containers of another host. */
+enum peer_kind {
+	PEER_NONE = 0,	/* not at all: an address of the network that no host has now */
+	PEER_DIRECT = 1, /* as they are, by the host as the next hop */
+	PEER_VXLAN = 2, /* in VXLAN (RFC 7348) */
+} BYTE_ENUM;
+
+/* Another host's share of the network, and where the host is. The network's own prefix has an entry too, of PEER_NONE. */
+struct peer4 {
+	__be32 addr; /* of the host; 0 with PEER_NONE */
+	enum peer_kind kind;
+	__u8 mac[6]; /* of its tunnel endpoint */
+	__u8 pad;
+};
+
+/* An address of another host itself. Key of peer_hosts4. */
+struct peer_host4 {
+	__u32 direct; /* 1: it may send to containers without a tunnel */
+};
+
+/* This host's tunnel endpoint. Entry 0 of its map. */
+struct overlay {
+	__u32 ifindex; /* of the VXLAN device; 0: there is none */
+	__u32 vni;
+	__be32 local; /* the address that the other hosts know */
+	__u16 mtu;    /* of packets before they are wrapped */
+	__u8 mac[6];
 };
 
 /* A published port. addr 0 stands for every address of the host; a port with its own address wins. */
@@ -287,6 +317,8 @@ enum drop_reason {
 	DROP_FRAGMENT,	     /* a piece of a datagram whose first piece did not pass */
 	DROP_ICMP_ERROR,     /* an ICMP error that quotes no sane packet */
 	DROP_REWRITE,	     /* the kernel refused a change to the packet */
+	DROP_NO_PEER,	     /* to an address of the hosts' network that no host has */
+	DROP_NOT_PEER,	     /* from the hosts' network, by one who does not have that address */
 	DROP_UNKNOWN_CONTAINER, /* from or to somebody on a bridge whom the agent does not know yet, where that is asked for */
 	DROP_MAX,
 };

@@ -8,6 +8,7 @@
 
 #include "flow.h"
 #include "maps.h"
+#include "peer.h"
 #include "policy.h"
 #include "publish.h"
 #include "types.h"
@@ -39,6 +40,20 @@ static __always_inline bool valid_publish(__be32 addr, __be16 port, __u8 proto, 
 		return false;
 	pub = publish_find(addr, port, proto);
 	return pub && pub->addr == backend && pub->port == backend_port;
+}
+
+/*
+ * In: an entry of a flow with another host's container, or with that host itself, and the address. Out: whether somebody has it. The way
+ * there is looked up anew before the next packet takes it.
+ */
+static __always_inline bool valid_peer(struct flow4 *f, __be32 remote)
+{
+	struct addr4 key = {.addr = remote};
+	struct peer4 *peer = peer_find(remote);
+
+	f->synced--;
+	f->routed -= ticks_per_second;
+	return peer ? peer->kind != PEER_NONE : !!bpf_map_lookup_elem(&peer_hosts4, &key);
 }
 
 /* Takes over what may change about a container without making it another: link-layer addresses and MTU. */
@@ -84,6 +99,8 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 	flow_refresh(f, reply ? from_ep : to_ep, reply ? from_bridge : to_bridge);
 	if ((f->flags & FLOW_SNAT) && !valid_source(from, shown))
 		return false;
+	if (f->path == PATH_OVERLAY && !valid_peer(f, from_id ? to : from))
+		return false;
 	if (f->flags & FLOW_DNAT) {
 		if (!valid_publish(dialled, dialled_port, key->proto, to, to_port))
 			return false;
@@ -95,9 +112,13 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 	case PATH_LOCAL:
 		return from_bridge && to_bridge && !policy_local(from_bridge, from_ep->bridge, to_bridge, to_ep->bridge);
 	case PATH_OUT:
+		if (peer_find(to))
+			return false;
 		if (!from_bridge)
 			return true;
 		return !policy_out(from_bridge) && !!(from_bridge->flags & BRIDGE_MASQUERADE) == (shown != from);
+	case PATH_OVERLAY:
+		return from_bridge ? !policy_out(from_bridge) : to_bridge && !policy_in(to_bridge);
 	case PATH_HOST:
 		if (!from_bridge)
 			return true;

@@ -25,14 +25,14 @@ const (
 // programs names the datapath's programs of a direction. At most one of them is on a device.
 func (dir direction) programs() []string {
 	if dir == ingress {
-		return []string{bpf.DatapathProgFromContainer, bpf.DatapathProgFromBridge, bpf.DatapathProgFromUplink}
+		return []string{bpf.DatapathProgFromContainer, bpf.DatapathProgFromBridge, bpf.DatapathProgFromUplink, bpf.DatapathProgFromOverlay}
 	}
-	return []string{bpf.DatapathProgToContainer, bpf.DatapathProgToBridge, bpf.DatapathProgToUplink}
+	return []string{bpf.DatapathProgToContainer, bpf.DatapathProgToBridge, bpf.DatapathProgToUplink, bpf.DatapathProgToOverlay}
 }
 
 // AttachVeth puts from_container and to_container on the host's end of a container's veth.
 //
-// AttachVeth, AttachBridge and AttachUplink may be called again at any time, by this Datapath or a later one: a program of ours that is on
+// AttachVeth and its like for other devices may be called again at any time, by this Datapath or a later one: a program of ours that is on
 // the hook already is replaced in one step, or kept if it is the same. A device that does not exist (any more) gives unix.ENODEV.
 func (d *Datapath) AttachVeth(ifindex int) error {
 	return d.attach(ifindex, bpf.DatapathProgFromContainer, d.TC.FromContainer, bpf.DatapathProgToContainer, d.TC.ToContainer)
@@ -46,6 +46,11 @@ func (d *Datapath) AttachBridge(ifindex int) error {
 // AttachUplink puts from_uplink and to_uplink on a device that leads outside.
 func (d *Datapath) AttachUplink(ifindex int) error {
 	return d.attach(ifindex, bpf.DatapathProgFromUplink, d.TC.FromUplink, bpf.DatapathProgToUplink, d.TC.ToUplink)
+}
+
+// AttachOverlay puts from_overlay and to_overlay on the device of the tunnel to other hosts.
+func (d *Datapath) AttachOverlay(ifindex int) error {
+	return d.attach(ifindex, bpf.DatapathProgFromOverlay, d.TC.FromOverlay, bpf.DatapathProgToOverlay, d.TC.ToOverlay)
 }
 
 func (d *Datapath) attach(ifindex int, from string, fromProg *ebpf.Program, to string, toProg *ebpf.Program) error {

@@ -30,6 +30,7 @@ type Features struct {
 	NetnsCookie       bool // SO_NETNS_COOKIE
 	FibSkipNeigh      bool // BPF_FIB_LOOKUP_SKIP_NEIGH
 	FibSrc            bool // BPF_FIB_LOOKUP_SRC
+	TunnelLocal       bool // bpf_tunnel_key.local_ipv4
 	BTF               bool // of the kernel
 	ConntrackLookup   bool // bpf_skb_ct_lookup
 	ConntrackNAT      bool // bpf_ct_set_nat_info
@@ -71,6 +72,7 @@ func (f *Features) table() []feature {
 		{"netns_cookie", "5.14", false, &f.NetnsCookie, probeNetnsCookie},
 		{"fib_skip_neigh", "6.3", false, &f.FibSkipNeigh, func() error { return probeFibFlag(fibSkipNeigh) }},
 		{"fib_src", "6.7", false, &f.FibSrc, func() error { return probeFibFlag(fibSrc) }},
+		{"tunnel_local", "5.19", false, &f.TunnelLocal, probeTunnelLocal},
 		{"btf", "5.4", false, &f.BTF, probeBTF},
 		{"conntrack_lookup", "5.18", false, &f.ConntrackLookup, kfunc("nf_conntrack", "bpf_skb_ct_lookup")},
 		{"conntrack_nat", "6.1", false, &f.ConntrackNAT, kfunc("nf_nat", "bpf_ct_set_nat_info")},

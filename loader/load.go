@@ -121,6 +121,7 @@ func (d *Datapath) configure(sp specs, s Settings) error {
 			bpf.DatapathVarHostNetnsCookie: cookie,
 			bpf.DatapathVarHasFibSkipNeigh: flag(d.features.FibSkipNeigh),
 			bpf.DatapathVarHasFibSrc:       flag(d.features.FibSrc),
+			bpf.DatapathVarHasTunnelLocal:  flag(d.features.TunnelLocal),
 			bpf.DatapathVarNatPortMin:      s.NATPortMin,
 			bpf.DatapathVarNatPortMax:      s.NATPortMax,
 			bpf.DatapathVarTicksPerSecond:  d.features.TicksPerSecond,

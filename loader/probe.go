@@ -62,6 +62,44 @@ func probeFibFlag(flag int32) error {
 	}
 }
 
+// tunnelKeySize is the size of struct bpf_tunnel_key with local_ipv4, its last field (include/uapi/linux/bpf.h of kernel 5.19).
+const tunnelKeySize = 44
+
+// probeTunnelLocal sets a tunnel key of the newer size: an older kernel says EINVAL.
+func probeTunnelLocal() error {
+	insns := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1), asm.Mov.Imm(asm.R0, 0)}
+	const room = (tunnelKeySize + 7) / 8 * 8
+	for off := int16(-room); off < 0; off += 8 {
+		insns = append(insns, asm.StoreMem(asm.RFP, off, asm.R0, asm.DWord))
+	}
+	insns = append(insns,
+		asm.Mov.Reg(asm.R1, asm.R6),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -room),
+		asm.Mov.Imm(asm.R3, tunnelKeySize),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnSkbSetTunnelKey.Call(),
+		asm.Return(),
+	)
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "probe_tunnel", Type: ebpf.SchedCLS, Instructions: insns, License: "Dual BSD/GPL"})
+	if err != nil {
+		return err
+	}
+	defer prog.Close()
+	ret, err := prog.Run(&ebpf.RunOptions{Data: testFrame()})
+	if err != nil {
+		return err
+	}
+	switch errno := unix.Errno(-int32(ret)); errno {
+	case 0:
+		return nil
+	case unix.EINVAL:
+		return ebpf.ErrNotSupported
+	default:
+		return fmt.Errorf("bpf_skb_set_tunnel_key: %w", errno)
+	}
+}
+
 // probeTCX asks for a link on a device that cannot be: a kernel that knows such links looks for the device.
 func probeTCX() error {
 	prog, err := trivialProgram(ebpf.SchedCLS, ebpf.AttachNone)

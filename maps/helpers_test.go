@@ -77,6 +77,12 @@ func someState() State {
 			{Port: bpf.Port(80), Proto: 6}:                           {Addr: addr("172.17.0.2"), Port: bpf.Port(8080), Id: 1},
 			{Addr: addr("192.0.2.10"), Port: bpf.Port(80), Proto: 6}: {Addr: addr("172.17.0.3"), Port: bpf.Port(80), Id: 2}, // H-6
 		},
-		NextID: 3,
+		Peers: map[bpf.PrefixKey]bpf.Peer{
+			{Prefixlen: 16, Addr: addr("10.200.0.0")}: {},
+			{Prefixlen: 24, Addr: addr("10.200.2.0")}: {Addr: addr("192.0.2.11"), Kind: bpf.DatapathPeerKindPEER_VXLAN, Mac: [6]uint8{2, 2}},
+		},
+		PeerHosts: map[bpf.AddrKey]bpf.PeerHost{addrKey("192.0.2.11"): {Direct: 1}},
+		Overlay:   bpf.Overlay{Ifindex: 9, Vni: 1, Local: addr("192.0.2.10"), Mtu: 1450, Mac: [6]uint8{2, 3}},
+		NextID:    3,
 	}
 }

@@ -11,5 +11,8 @@ type State struct {
 	HostAddrs map[bpf.AddrKey]bpf.HostAddr
 	Subnets   map[bpf.PrefixKey]bpf.Subnet
 	Publish   map[bpf.PublishKey]bpf.Publish
-	NextID    uint32 // config.next_id: the next endpoint id to give out; 0: not known, and left as it is
+	Peers     map[bpf.PrefixKey]bpf.Peer   // other hosts' subnets, and their whole network
+	PeerHosts map[bpf.AddrKey]bpf.PeerHost // the hosts themselves
+	Overlay   bpf.Overlay                  // this host's tunnel endpoint; zero without one
+	NextID    uint32                       // config.next_id: the next endpoint id to give out; 0: not known, and left as it is
 }

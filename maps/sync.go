@@ -43,6 +43,9 @@ type tables struct {
 	hostAddrs table[bpf.AddrKey, bpf.HostAddr]
 	subnets   table[bpf.PrefixKey, bpf.Subnet]
 	publish   table[bpf.PublishKey, bpf.Publish]
+	peers     table[bpf.PrefixKey, bpf.Peer]
+	peerHosts table[bpf.AddrKey, bpf.PeerHost]
+	overlay   table[uint32, bpf.Overlay]
 }
 
 func (m *Maps) tables() tables {
@@ -54,8 +57,14 @@ func (m *Maps) tables() tables {
 		hostAddrs: table[bpf.AddrKey, bpf.HostAddr]{bpf.DatapathMapHostAddrs4, "", m.o.HostAddrs4},
 		subnets:   table[bpf.PrefixKey, bpf.Subnet]{bpf.DatapathMapSubnets4, "", m.o.Subnets4},
 		publish:   table[bpf.PublishKey, bpf.Publish]{bpf.DatapathMapPublish4, "published", m.o.Publish4},
+		peers:     table[bpf.PrefixKey, bpf.Peer]{bpf.DatapathMapPeers4, "", m.o.Peers4},
+		peerHosts: table[bpf.AddrKey, bpf.PeerHost]{bpf.DatapathMapPeerHosts4, "", m.o.PeerHosts4},
+		overlay:   table[uint32, bpf.Overlay]{bpf.DatapathMapOverlay, "", m.o.Overlay},
 	}
 }
+
+// overlayEntries is the overlay's map, an array of one entry that is always there.
+func overlayEntries(o bpf.Overlay) map[uint32]bpf.Overlay { return map[uint32]bpf.Overlay{0: o} }
 
 // Load reads what the kernel holds. The caller must not change it.
 func (m *Maps) Load() (State, error) {
@@ -72,7 +81,7 @@ func (m *Maps) load() error {
 	m.have = nil
 	t := m.tables()
 	var s State
-	var errs [8]error
+	var errs [11]error
 	s.Endpoints, errs[0] = t.endpoints.load()
 	s.Bridges, errs[1] = t.bridges.load()
 	s.Veths, errs[2] = t.veths.load()
@@ -80,8 +89,13 @@ func (m *Maps) load() error {
 	s.HostAddrs, errs[4] = t.hostAddrs.load()
 	s.Subnets, errs[5] = t.subnets.load()
 	s.Publish, errs[6] = t.publish.load()
+	s.Peers, errs[7] = t.peers.load()
+	s.PeerHosts, errs[8] = t.peerHosts.load()
+	var overlay map[uint32]bpf.Overlay
+	overlay, errs[9] = t.overlay.load()
+	s.Overlay = overlay[0]
 	var cfg bpf.Config
-	cfg, errs[7] = m.config()
+	cfg, errs[10] = m.config()
 	s.NextID = cfg.NextId
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
@@ -140,6 +154,9 @@ func (m *Maps) sync(want State) (Changes, error) {
 		diff(t.uplinks, have.Uplinks, want.Uplinks),
 		diff(t.endpoints, have.Endpoints, want.Endpoints),
 		diff(t.veths, have.Veths, want.Veths),
+		diff(t.overlay, overlayEntries(have.Overlay), overlayEntries(want.Overlay)),
+		diff(t.peerHosts, have.PeerHosts, want.PeerHosts),
+		diff(t.peers, have.Peers, want.Peers),
 	}
 	changes := Changes{Epoch: cfg.Epoch}
 	var errs []error

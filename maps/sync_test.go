@@ -44,6 +44,7 @@ func TestSync(t *testing.T) {
 		{"first", func(*State) {}, []TableChanges{
 			{bpf.DatapathMapBridges4, 1, 0, 0}, {bpf.DatapathMapSubnets4, 1, 0, 0}, {bpf.DatapathMapHostAddrs4, 3, 0, 0},
 			{bpf.DatapathMapUplinks4, 1, 0, 0}, {bpf.DatapathMapEndpoints4, 2, 0, 0}, {bpf.DatapathMapVeths, 2, 0, 0},
+			{bpf.DatapathMapOverlay, 0, 1, 0}, {bpf.DatapathMapPeerHosts4, 1, 0, 0}, {bpf.DatapathMapPeers4, 2, 0, 0},
 			{bpf.DatapathMapPublish4, 2, 0, 0}}},
 		{"nothing", func(*State) {}, nil},
 		{"a container restarts", func(s *State) {
@@ -57,6 +58,7 @@ func TestSync(t *testing.T) {
 		{"everything goes", func(s *State) { *s = State{NextID: 9} }, []TableChanges{
 			{bpf.DatapathMapBridges4, 0, 0, 1}, {bpf.DatapathMapSubnets4, 0, 0, 1}, {bpf.DatapathMapHostAddrs4, 0, 0, 3},
 			{bpf.DatapathMapUplinks4, 0, 0, 1}, {bpf.DatapathMapEndpoints4, 0, 0, 2}, {bpf.DatapathMapVeths, 0, 0, 2},
+			{bpf.DatapathMapOverlay, 0, 1, 0}, {bpf.DatapathMapPeerHosts4, 0, 0, 1}, {bpf.DatapathMapPeers4, 0, 0, 2},
 			{bpf.DatapathMapPublish4, 0, 0, 2}}},
 	} {
 		before, err := m.Config()

@@ -138,6 +138,11 @@ func (d *datapath) sync(tb testing.TB, s state.State) {
 	replace(tb, d.coll.Maps["host_addrs4"], s.HostAddrs)
 	replace(tb, d.coll.Maps["subnets4"], s.Subnets)
 	replace(tb, d.coll.Maps["publish4"], s.Publish)
+	replace(tb, d.coll.Maps["peers4"], s.Peers)
+	replace(tb, d.coll.Maps["peer_hosts4"], s.PeerHosts)
+	if err := d.coll.Maps["overlay"].Put(uint32(0), s.Overlay); err != nil {
+		tb.Fatal(err)
+	}
 	d.epoch++
 	if err := d.coll.Maps["config"].Put(uint32(0), bpf.Config{Epoch: d.epoch}); err != nil {
 		tb.Fatal(err)

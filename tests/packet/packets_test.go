@@ -54,6 +54,7 @@ func TestPackets(t *testing.T) {
 		run  func(*testing.T, *datapath)
 	}{
 		{"out", testOut},
+		{"overlay", testOverlay},
 		{"zero sum", testZeroSum},
 		{"malformed", testMalformed},
 		{"not ipv4", testNotIPv4},

@@ -68,6 +68,7 @@ func configure(spec *ebpf.CollectionSpec, f loader.Features) error {
 	for name, value := range map[string]any{
 		bpf.DatapathVarHasFibSkipNeigh: flag[f.FibSkipNeigh],
 		bpf.DatapathVarHasFibSrc:       flag[f.FibSrc],
+		bpf.DatapathVarHasTunnelLocal:  flag[f.TunnelLocal],
 	} {
 		if v, ok := spec.Variables[name]; ok {
 			if err := v.Set(value); err != nil {

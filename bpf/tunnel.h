@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* tunnel.h: the outer header of a packet to another host. */
+#ifndef EBPFNET_TUNNEL_H
+#define EBPFNET_TUNNEL_H
+
+#include <linux/bpf.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "config.h"
+#include "types.h"
+
+/* The TTL of the outer header. */
+#define TUNNEL_TTL 64
+
+/*
+ * In: a packet as another host's container is to see it, with its link-layer header written; the host's address. Out: 0 with the outer
+ * header's facts attached: whoever sends it into the VXLAN device sends it there. The outer header may be fragmented, and has no checksum
+ * of its own (RFC 7348, section 4.1): the inner one has.
+ */
+static __always_inline long tunnel_wrap(struct __sk_buff *skb, const struct overlay *o, __be32 host)
+{
+	struct bpf_tunnel_key key = {.tunnel_id = o->vni, .remote_ipv4 = bpf_ntohl(host), .tunnel_ttl = TUNNEL_TTL};
+
+	/* Kernels before 5.19 take the struct without its last field, and choose the source as for any packet. */
+	if (!has_tunnel_local)
+		return bpf_skb_set_tunnel_key(skb, &key, offsetof(struct bpf_tunnel_key, local_ipv4), BPF_F_ZERO_CSUM_TX);
+	key.local_ipv4 = bpf_ntohl(o->local);
+	return bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX);
+}
+
+#endif
