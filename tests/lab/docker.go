@@ -130,7 +130,8 @@ func removeGroups(name string) error {
 			return err
 		}
 		for _, dir := range found {
-			errs = append(errs, try(5*time.Second, func() error { return syscall.Rmdir(dir) }))
+			// With live-restore containers outlive a dockerd that a test has stopped.
+			errs = append(errs, try(5*time.Second, func() error { return removeCgroup(dir) }))
 		}
 	}
 	return errors.Join(errs...)
