@@ -123,7 +123,9 @@ func bridgesHere(o policy.Observed) string {
 func uplinksHere(o policy.Observed) string {
 	var names []string
 	for _, u := range o.Uplinks {
-		names = append(names, u.Name)
+		if !u.Bridge || u.DefaultRoute {
+			names = append(names, u.Name)
+		}
 	}
 	if len(names) == 0 {
 		return "no device here leads outside"

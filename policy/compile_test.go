@@ -304,9 +304,14 @@ func TestCompileUplinks(t *testing.T) {
 				Uplink{Name: "eth2", Index: 9, Ethernet: true},
 				Uplink{Name: "lo", Index: 1, Ethernet: true, Addrs: prefixes("127.0.0.1/8")},
 				Uplink{Name: "docker0", Index: docker0, Ethernet: true, Addrs: prefixes("172.17.0.1/16")},
+				Uplink{Name: "virbr0", Index: 7, Ethernet: true, Bridge: true, Addrs: prefixes("192.168.122.1/24")},
 				Uplink{Name: "br-front", Index: front, Ethernet: true, Addrs: prefixes("172.18.0.1/16")})
 			o.Networks = append(o.Networks, Network{ID: "net1", Name: "front", Bridge: "br-front"})
 		}, []uint32{2, 8}, 2, ""},
+		{"a bridge by name", func(o *Observed, in *Intent) { // I-6
+			o.Uplinks = append(o.Uplinks, Uplink{Name: "brwan", Index: 8, Ethernet: true, Bridge: true, Addrs: prefixes("198.51.100.1/24")})
+			in.Uplinks = []string{"brwan"}
+		}, []uint32{8}, 1, ""},
 		{"no link-layer header", func(o *Observed, _ *Intent) {
 			o.Uplinks = append(o.Uplinks, Uplink{Name: "wg0", Index: 8, DefaultRoute: true, Addrs: prefixes("10.1.0.1/24")})
 		}, []uint32{2}, 2, "uplink wg0 has no link-layer header"},

@@ -31,8 +31,9 @@ type Uplink struct {
 	Index        int
 	MTU          int
 	Addrs        []netip.Prefix // IPv4, primary first
-	DefaultRoute bool           // an IPv4 default route leaves by it
+	DefaultRoute bool           // an IPv4 default route leaves by it, or did before it went down
 	Ethernet     bool           // it has a link-layer header of 14 bytes
+	Bridge       bool           // it is a bridge: by itself, a network of containers unless a default route leaves by it
 }
 
 // HostAddr is an IPv4 address of the host.

@@ -18,7 +18,7 @@ func (c *compiler) addUplinks() {
 	routed := slices.ContainsFunc(c.o.Uplinks, func(u Uplink) bool { return u.DefaultRoute })
 	for i := range c.o.Uplinks {
 		u := &c.o.Uplinks[i]
-		if routed && u.DefaultRoute || !routed && hasOutsideAddr(u) && !c.isDockerBridge(u.Name) {
+		if routed && u.DefaultRoute || !routed && hasOutsideAddr(u) && !u.Bridge && !c.isDockerBridge(u.Name) {
 			c.addUplink(u, routed)
 		}
 	}

@@ -3,8 +3,10 @@ package observe
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,6 +17,7 @@ import (
 // kernel asks rtnetlink. It is for one goroutine.
 type kernel struct {
 	spaces *namespaces
+	led    ledBefore
 }
 
 func newKernel() (*kernel, error) {
@@ -22,7 +25,7 @@ func newKernel() (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kernel{spaces: spaces}, nil
+	return &kernel{spaces: spaces, led: ledBefore{}}, nil
 }
 
 func (k *kernel) close() { k.spaces.close() }
@@ -42,6 +45,7 @@ func (k *kernel) look() (policy.Observed, error) {
 	if err != nil {
 		return seen, err
 	}
+	k.led.keep(links, defaults, time.Now())
 	byDevice := map[int][]netip.Prefix{}
 	for _, a := range addrs {
 		if p, ok := prefix(a); ok {
@@ -73,28 +77,51 @@ func (k *kernel) look() (policy.Observed, error) {
 			}
 			continue
 		}
-		if mayBeUplink(l, bridges, byDevice, defaults) {
+		if mayBeUplink(at, bridges, byDevice, defaults) {
 			seen.Uplinks = append(seen.Uplinks, policy.Uplink{
 				Name: at.Name, Index: at.Index, MTU: at.MTU, Addrs: byDevice[at.Index],
-				DefaultRoute: defaults[at.Index], Ethernet: at.EncapType == "ether",
+				DefaultRoute: defaults[at.Index], Ethernet: at.EncapType == "ether", Bridge: bridges[at.Index],
 			})
 		}
 	}
 	return seen, nil
 }
 
-// mayBeUplink leaves out loopback, the ports of bridges, and bridges without a default route: those are networks of containers. A device that
-// is down with an address may come up at any moment, and its first packet is to find the programs there.
-func mayBeUplink(l netlink.Link, bridges map[int]bool, addrs map[int][]netip.Prefix, defaults map[int]bool) bool {
-	at := l.Attrs()
-	switch {
-	case at.Flags&net.FlagLoopback != 0 || bridges[at.MasterIndex]:
+// mayBeUplink leaves out loopback, the ports of bridges, and what has neither an address nor a default route. A device that is down with an
+// address may come up at any moment, and its first packet is to find the programs there.
+func mayBeUplink(at *netlink.LinkAttrs, bridges map[int]bool, addrs map[int][]netip.Prefix, defaults map[int]bool) bool {
+	if at.Flags&net.FlagLoopback != 0 || bridges[at.MasterIndex] {
 		return false
-	case defaults[at.Index]:
-		return true
-	default:
-		return !bridges[at.Index] && len(addrs[at.Index]) > 0
 	}
+	return defaults[at.Index] || len(addrs[at.Index]) > 0
+}
+
+// ledBefore holds, by ifindex, when a device was last seen with a default route, or down after that. The kernel takes the routes of a device
+// that goes down, and whoever configures it puts them back some time after it is up; its first packets are to find the programs there.
+type ledBefore map[int]time.Time
+
+// comeback is how long a device that is up again is waited for.
+const comeback = 30 * time.Second
+
+// keep adds to defaults the devices that had a default route before they went down. Of a device that is gone nothing is kept.
+func (b ledBefore) keep(links []netlink.Link, defaults map[int]bool, now time.Time) {
+	there := map[int]bool{}
+	for _, l := range links {
+		at := l.Attrs()
+		there[at.Index] = true
+		up := at.Flags&net.FlagUp != 0 && at.OperState != netlink.OperDown && at.OperState != netlink.OperLowerLayerDown
+		last, led := b[at.Index]
+		switch {
+		case defaults[at.Index] || led && !up:
+			b[at.Index] = now
+			defaults[at.Index] = true
+		case led && now.Sub(last) < comeback:
+			defaults[at.Index] = true
+		default:
+			delete(b, at.Index)
+		}
+	}
+	maps.DeleteFunc(b, func(ifindex int, _ time.Time) bool { return !there[ifindex] })
 }
 
 // defaultRoutes gives the devices by which an IPv4 default route of any table leaves.

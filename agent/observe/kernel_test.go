@@ -101,7 +101,7 @@ func TestLook(t *testing.T) {
 	for _, u := range got.Uplinks {
 		up = append(up, fmt.Sprintf("%s default=%v ether=%v %v", u.Name, u.DefaultRoute, u.Ethernet, u.Addrs))
 	}
-	if diff := cmp.Diff([]string{"up0 default=true ether=true [198.51.100.1/24]"}, up); diff != "" {
+	if diff := cmp.Diff([]string{"br0 default=false ether=true [172.17.0.1/16]", "up0 default=true ether=true [198.51.100.1/24]"}, up); diff != "" {
 		t.Errorf("uplinks (-want +got):\n%s", diff)
 	}
 	var addrs []string
@@ -161,7 +161,7 @@ func TestUplinks(t *testing.T) {
 			"ip link add br0 type bridge", "ip link add port type veth peer name far", "ip link set port master br0 up",
 			"ip link set br0 up", "ip addr add 198.51.100.1/24 dev br0", "ip addr add 198.51.100.2/24 dev port", "ip route add default via 198.51.100.254",
 			"ip link add br1 type bridge", "ip addr add 172.17.0.1/16 dev br1",
-		}, want: []string{"br0 default=true ether=true [198.51.100.1/24]"}},
+		}, want: []string{"br0 default=true ether=true [198.51.100.1/24]", "br1 default=false ether=true [172.17.0.1/16]"}},
 		{name: "no Ethernet", lines: []string{
 			"ip tuntap add dev tun0 mode tun", "ip addr add 10.8.0.2/24 dev tun0",
 		}, want: []string{"tun0 default=false ether=false [10.8.0.2/24]"}},
