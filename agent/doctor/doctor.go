@@ -1,6 +1,6 @@
 // Package doctor examines a kernel and a host: what they offer, what is missing, how to mend it.
 //
-// The invariant: it changes nothing, and needs no agent. It imports loader, and not agent.
+// The invariant: it changes nothing, and needs no agent. It imports loader and agent/observe, and not agent.
 package doctor
 
 import (
@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"sort"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/loader"
@@ -32,6 +34,24 @@ type Host struct {
 	ForeignRules func(context.Context) ([]string, error)
 }
 
+// hostNetwork examines devices, addresses and routes.
+func hostNetwork(p loader.Paths) []api.Finding {
+	n, err := look()
+	if err != nil {
+		return []api.Finding{{Level: Warning, Check: "network", Found: err.Error()}}
+	}
+	var uts unix.Utsname
+	release := ""
+	if err := unix.Uname(&uts); err == nil {
+		release = unix.ByteSliceToString(uts.Release[:])
+	}
+	out := rpFilter("/proc/sys", n.Uplinks)
+	for _, more := range [][]api.Finding{n.checkMTU(), n.checkSubnets(), n.checkOffloads(release), n.checkHooks(p)} {
+		out = append(out, more...)
+	}
+	return out
+}
+
 // Examine makes every check there is.
 func Examine(ctx context.Context, h Host) []api.Finding {
 	var all []api.Finding
@@ -47,6 +67,8 @@ func Examine(ctx context.Context, h Host) []api.Finding {
 	add(cgroup2(), docker(ctx, h.DockerHost), ipForward("/proc/sys/net/ipv4/ip_forward"))
 	add(foreignRules(ctx, h)...)
 	add(dockerProxies("/proc"))
+	add(conntrack("/proc/sys"))
+	add(hostNetwork(h.Paths)...)
 	add(memory(h.Paths)...)
 	return all
 }
@@ -139,10 +161,17 @@ func dockerProxies(proc string) api.Finding {
 		return api.Finding{Level: Note, Check: "docker-proxy", Found: err.Error()}
 	}
 	n := 0
+	own, ownErr := os.Stat(filepath.Join(proc, "thread-self/ns/net"))
 	for _, name := range names {
-		if b, err := os.ReadFile(name); err == nil && strings.TrimSpace(string(b)) == "docker-proxy" {
-			n++
+		b, err := os.ReadFile(name)
+		if err != nil || strings.TrimSpace(string(b)) != "docker-proxy" {
+			continue
 		}
+		// Another host in another namespace of this machine has its own.
+		if space, err := os.Stat(filepath.Join(filepath.Dir(name), "ns/net")); err == nil && ownErr == nil && !os.SameFile(space, own) {
+			continue
+		}
+		n++
 	}
 	if n == 0 {
 		return api.Finding{Level: OK, Check: "docker-proxy", Found: "no processes"}

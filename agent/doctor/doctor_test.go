@@ -45,6 +45,16 @@ func TestDockerProxies(t *testing.T) {
 	write(t, filepath.Join(proc, "13", "comm"), "dockerd\n")
 	write(t, filepath.Join(proc, "14", "comm"), "docker-proxy\n")
 	check(t, dockerProxies(proc), Note, "2 processes")
+	// One of another network namespace is another host's.
+	write(t, filepath.Join(proc, "thread-self/ns/net"), "")
+	write(t, filepath.Join(proc, "14/ns/net"), "")
+	if err := os.MkdirAll(filepath.Join(proc, "12/ns"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(proc, "thread-self/ns/net"), filepath.Join(proc, "12/ns/net")); err != nil {
+		t.Fatal(err)
+	}
+	check(t, dockerProxies(proc), Note, "1 processes")
 }
 
 func TestDocker(t *testing.T) {
