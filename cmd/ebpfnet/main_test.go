@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Bool("update", false, "write docs/commands.md")
 	testscript.Main(m, map[string]func(){
 		"ebpfnet": main,
 	})
