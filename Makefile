@@ -3,10 +3,13 @@
 CLANG ?= clang-19
 LLVM_STRIP ?= llvm-strip-19
 GO ?= go
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 # git may be missing, or refuse a tree that belongs to another user; go build would fail for it.
 BUILDVCS := $(shell git rev-parse >/dev/null 2>&1 && echo auto || echo false)
+# A Debian version begins with a digit. What is between releases sorts by its commit's date, and before the first release.
+DEB_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-/+/g'),$(shell git log -1 --date=format:%Y%m%d%H%M%S --format=0~%cd.%h 2>/dev/null),0~unknown)
 TEST_FLAGS ?=
 KERNELS ?=
 FUZZTIME ?= 60s
@@ -19,7 +22,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build generate test race test-deps parity fuzz kernels lint demo demo-clean clean
+.PHONY: help build deb generate test race test-deps parity fuzz kernels lint demo demo-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +30,11 @@ help: ## this list
 
 build: ## bin/ebpfnet, one static program; needs Go and nothing else
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ebpfnet ./cmd/ebpfnet
+
+deb: build ## dist/ebpfnet_VERSION_ARCH.deb, with nfpm
+	mkdir -p dist
+	bin/ebpfnet completion bash > dist/completion
+	ARCH=$$($(GO) env GOARCH) VERSION='$(DEB_VERSION)' $(GO) run $(NFPM) package --config packaging/deb/nfpm.yaml --packager deb --target dist/
 
 generate: ## the objects and Go types from the C sources; needs clang-19, llvm-19, libbpf-dev (make test-deps installs them)
 	$(GO) generate ./...

@@ -20,12 +20,15 @@ type daemon struct {
 
 // startDaemon starts a program inside the namespace; what it says goes to the log. It ends when this process is killed.
 func startDaemon(l *ledger, ns *Netns, log, name string, args ...string) (*daemon, error) {
+	return startCommand(l, ns.Command(context.Background(), name, args...), log, name)
+}
+
+func startCommand(l *ledger, cmd *exec.Cmd, log, name string) (*daemon, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	cmd := ns.Command(context.Background(), name, args...)
 	cmd.Stdout, cmd.Stderr = file, file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	if err := cmd.Start(); err != nil {

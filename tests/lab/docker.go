@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,11 +133,38 @@ func removeGroups(name string) error {
 			return err
 		}
 		for _, dir := range found {
-			// With live-restore containers outlive a dockerd that a test has stopped.
-			errs = append(errs, try(5*time.Second, func() error { return removeCgroup(dir) }))
+			errs = append(errs, try(5*time.Second, func() error { return endGroup(dir) }))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// endGroup removes a group and those in it, and ends what still runs there: with live-restore, containers outlive a dockerd that a test has
+// stopped.
+func endGroup(dir string) error {
+	var dirs []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		dirs = append(dirs, path)
+		pids, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		for _, field := range strings.Fields(string(pids)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, d := range slices.Backward(dirs) {
+		if err := syscall.Rmdir(d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // run runs the docker command and returns its output without the last newline.
