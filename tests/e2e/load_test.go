@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/ebpfnet/ebpfnet/tests/lab"
+)
+
+// busy is a host with load in every direction: in through published ports, out through masquerade, between containers, from the host.
+type busy struct {
+	site
+	web, n *lab.Container
+	*lab.Load
+	usual time.Duration // the longest exchange while nothing happens: what the machine itself needs
+}
+
+// newBusy starts containers and their load, tcp connections and udp sockets in all, on a host with the product attached or not. Some of the sockets of two
+// containers have the same port and the same peer, so that whoever translates has to change one of each two.
+func newBusy(t *testing.T, s site, attached bool, tcp, udp int) *busy {
+	t.Helper()
+	b := &busy{site: s}
+	b.web, b.n = s.Host.Run(t, "web", "-p", "8080:80", "-p", "8080:80/udp"), s.Host.Run(t, "n")
+	if attached {
+		s.await(t, b.web)
+		s.await(t, b.n)
+	}
+	s.Remote.Serve(t, "far", ":7000")
+	b.start(t, tcp, udp)
+	return b
+}
+
+func (b *busy) start(t *testing.T, tcp, udp int) {
+	t.Helper()
+	var lines []lab.Line
+	for _, p := range []struct {
+		network string
+		count   int
+	}{{"tcp", tcp}, {"udp", udp}} {
+		quarter := p.count / 4
+		lines = append(lines,
+			lab.Line{Name: "in", From: b.Remote, Network: p.network, To: lab.At(lab.HostIP, 8080), Server: "web", Count: quarter},
+			lab.Line{Name: "out", From: b.n.NS, Network: p.network, To: lab.At(lab.RemoteIP, 7000), Server: "far", Count: quarter - quarter/4, Ports: 20000},
+			lab.Line{Name: "out too", From: b.web.NS, Network: p.network, To: lab.At(lab.RemoteIP, 7000), Server: "far", Count: quarter / 4, Ports: 20000},
+			lab.Line{Name: "local", From: b.n.NS, Network: p.network, To: b.web.At(80), Server: "web", Count: quarter},
+			lab.Line{Name: "host", From: b.NS, Network: p.network, To: b.web.At(80), Server: "web", Count: quarter})
+	}
+	b.Load = lab.StartLoad(t, 0, lines...)
+	r := b.Load.Round(t)
+	b.usual = r.Longest
+	b.judge(t, "before", r)
+}
+
+// during has something happen under the load, and judges what became of the connections.
+func (b *busy) during(t *testing.T, what string, fn func()) {
+	t.Helper()
+	b.usual = max(b.usual, b.Load.Round(t).Longest)
+	fn()
+	b.judge(t, what, b.Load.Round(t))
+}
+
+// judge fails the test where a connection has broken or has been mixed up with another, and where an exchange took more than a second longer
+// than they do while nothing happens.
+func (b *busy) judge(t *testing.T, when string, r lab.Round) {
+	t.Helper()
+	t.Logf("%s: %v", when, r)
+	if err := r.Err(); err != nil {
+		t.Errorf("%s: %v", when, err)
+	}
+	if r.Longest > b.usual+time.Second {
+		t.Errorf("%s: an exchange took %v (%s); while nothing happens, %v", when, r.Longest, r.Slowest, b.usual)
+	}
+}
+
+// K-2, F-10: the agent is killed under load, stays away, comes back, again and again: the connections do not notice, and new ones begin while
+// it is away.
+func TestAgentDiesUnderLoad(t *testing.T) {
+	for _, w := range worlds() {
+		t.Run(w.String(), func(t *testing.T) { // one after the other: the load is enough for the machine
+			h := suite.NewHost(t, w)
+			s := site{h, h.Instance(t)}
+			s.Attach(t, docker0()...)
+			b := newBusy(t, s, true, 400, 80)
+			restarts := map[lab.World]int{lab.Default: 2, lab.Native: 8}
+			for range restarts[w] {
+				b.during(t, "killed", func() { killAgent(t, s, true) })
+				eq(t, "new, in", s.Remote.Ask(t, "tcp", lab.At(lab.HostIP, 8080)).Name, "web")
+				eq(t, "new, out", b.n.NS.Ask(t, "udp", lab.At(lab.RemoteIP, 7000)).Seen().Addr().String(), lab.HostIP)
+				b.during(t, "back", func() { s.Attach(t, docker0()...) })
+			}
+		})
+	}
+}
