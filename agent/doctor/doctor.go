@@ -89,6 +89,7 @@ func purposes() map[string]string {
 		"netns_cookie":       "tells the host's sockets from containers'",
 		"fib_skip_neigh":     "route look-ups while a neighbour is not known yet",
 		"fib_src":            "masquerades with the address that the route prefers",
+		"tunnel_local":       "tells which of the host's addresses another host's tunnel was sent to",
 		"btf":                "names of kernel types, for kfuncs",
 		"conntrack_lookup":   "will take over flows that the kernel knows",
 		"conntrack_nat":      "will hand flows to the kernel",

@@ -43,6 +43,10 @@ func look() (network, error) {
 	if n.Observed, err = observe.Kernel(); err != nil {
 		return n, err
 	}
+	// A network of containers is no way out.
+	n.Uplinks = slices.DeleteFunc(n.Uplinks, func(u policy.Uplink) bool {
+		return !u.DefaultRoute && slices.ContainsFunc(n.Bridges, func(b policy.Bridge) bool { return b.Index == u.Index })
+	})
 	links, err := netlink.LinkList()
 	if err != nil {
 		return n, fmt.Errorf("list devices: %w", err)
@@ -73,20 +77,15 @@ func look() (network, error) {
 	return n, nil
 }
 
-// uplinks are the devices that attach takes by itself, and others with an address that may be named to it.
-func (n *network) uplinks(defaultOnly bool) []policy.Uplink {
-	return slices.DeleteFunc(slices.Clone(n.Uplinks), func(u policy.Uplink) bool { return defaultOnly && !u.DefaultRoute })
-}
-
-// mtus looks for devices whose neighbours take shorter packets than they.
+// checkMTU looks for devices whose neighbours take shorter packets than they.
 func (n *network) checkMTU() []api.Finding {
 	var out []api.Finding
 	warn := func(advice, format string, args ...any) {
 		out = append(out, api.Finding{Level: Warning, Check: "mtu", Found: fmt.Sprintf(format, args...), Advice: advice})
 	}
 	for _, b := range n.Bridges {
-		for _, u := range n.uplinks(true) {
-			if b.MTU > u.MTU && u.Index != b.Index {
+		for _, u := range n.Uplinks {
+			if u.DefaultRoute && b.MTU > u.MTU && u.Index != b.Index {
 				warn(fmt.Sprintf("make the network anew with `--opt com.docker.network.driver.mtu=%d`, or for docker0 set \"mtu\" in /etc/docker/daemon.json", u.MTU),
 					"%s has %d and the uplink %s has %d: long packets depend on ICMP errors that many networks do not let through", b.Name, b.MTU, u.Name, u.MTU)
 			}
@@ -117,7 +116,7 @@ func (n *network) checkMTU() []api.Finding {
 	return out
 }
 
-// overlaps looks for addresses that two devices claim, of which the less specific never gets some of its packets.
+// checkSubnets looks for addresses that two devices claim, of which the less specific never gets some of its packets.
 func (n *network) checkSubnets() []api.Finding {
 	var out []api.Finding
 	say := func(a netip.Prefix, aIndex int, b netip.Prefix, bIndex int, how string) {
