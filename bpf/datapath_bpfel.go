@@ -37,6 +37,7 @@ const (
 	DatapathBridgeFlagBRIDGE_INTERNAL     DatapathBridgeFlag = 4
 	DatapathBridgeFlagBRIDGE_DOCKER_RULES DatapathBridgeFlag = 8
 	DatapathBridgeFlagBRIDGE_CLOSED       DatapathBridgeFlag = 64
+	DatapathBridgeFlagBRIDGE_MEMBER       DatapathBridgeFlag = 128
 )
 
 type DatapathConfig struct {
@@ -207,6 +208,7 @@ type DatapathOverlay struct {
 	Ifindex uint32
 	Vni     uint32
 	Local   uint32
+	Addr    uint32
 	Mtu     uint16
 	Mac     [6]uint8
 }

@@ -99,6 +99,7 @@ static __noinline enum drop_reason resolve_out(struct __sk_buff *skb, struct pac
 static __noinline enum drop_reason resolve_to_peer(struct __sk_buff *skb, struct packet *p, const struct sender *from, struct scratch *s)
 {
 	enum drop_reason reason;
+	struct overlay *o;
 	struct flow4 *f;
 
 	reason = policy_out(from->bridge);
@@ -110,6 +111,14 @@ static __noinline enum drop_reason resolve_to_peer(struct __sk_buff *skb, struct
 	flow_from_sender(f, from);
 	f->flags = FLOW_ROUTED;
 	f->partner_zone = ZONE_WIRE;
+	/* Nobody there would know the way back to a bridge of this host alone. */
+	if (!(from->bridge->flags & BRIDGE_MEMBER)) {
+		o = overlay_get();
+		if (!o || !o->addr)
+			return DROP_NO_ADDRESS;
+		f->saddr = o->addr;
+		f->flags |= FLOW_SNAT;
+	}
 	if (!peer_way(skb, f, p->key.daddr, from->bridge_index))
 		return DROP_NO_PEER;
 	return nat_allocate(skb);

@@ -111,7 +111,7 @@ struct {
 	PINNED;
 } peer_hosts4 SEC(".maps");
 
-/* This host's tunnel endpoint, in entry 0. Written by the agent, read for what goes into a tunnel or comes out of one. */
+/* This host's place among the others, in entry 0. Written by the agent, read for what goes to them or comes out of a tunnel. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);

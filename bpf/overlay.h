@@ -28,7 +28,7 @@ static __always_inline enum drop_reason tunnel_check(struct __sk_buff *skb, cons
 	struct overlay *o = overlay_get();
 	struct peer4 *peer;
 
-	if (!o || bpf_skb_get_tunnel_key(skb, &key, offsetof(struct bpf_tunnel_key, local_ipv4), 0))
+	if (!o || !o->ifindex || bpf_skb_get_tunnel_key(skb, &key, offsetof(struct bpf_tunnel_key, local_ipv4), 0))
 		return DROP_NOT_PEER;
 	peer = peer_find(p->key.saddr);
 	if (!peer || peer->kind == PEER_NONE || key.tunnel_id != o->vni || bpf_htonl(key.remote_ipv4) != peer->addr)
@@ -123,7 +123,7 @@ static __always_inline enum drop_reason tunnel_enter(struct __sk_buff *skb, cons
 	void *data, *end;
 	struct ethhdr *eth;
 
-	if (!o || !peer || peer->kind == PEER_NONE)
+	if (!o || !o->ifindex || !peer || peer->kind == PEER_NONE)
 		return DROP_NO_PEER;
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;

@@ -23,13 +23,11 @@ static __always_inline struct peer4 *peer_find(__be32 addr)
 	return bpf_map_lookup_elem(&peers4, &key);
 }
 
-/* Out: this host's tunnel endpoint, or NULL where it has none. */
 static __always_inline struct overlay *overlay_get(void)
 {
 	__u32 zero = 0;
-	struct overlay *o = bpf_map_lookup_elem(&overlay, &zero);
 
-	return o && o->ifindex ? o : NULL;
+	return bpf_map_lookup_elem(&overlay, &zero);
 }
 
 /* In: the address of another host. Out: 1 with the way there in scratch, 0 where there is none. */
@@ -64,7 +62,7 @@ static __always_inline bool peer_way(struct __sk_buff *skb, struct flow4 *f, __b
 		return true;
 	}
 	o = overlay_get();
-	if (!o)
+	if (!o || !o->ifindex)
 		return false;
 	f->verb = VERB_VXLAN;
 	f->nexthop = peer->addr;

@@ -139,6 +139,7 @@ enum bridge_flag {
 	BRIDGE_INTERNAL = 1 << 2,   /* no way out and no way in */
 	BRIDGE_DOCKER_RULES = 1 << 3, /* netfilter rules of Docker stand behind us: what we do not decide, they do */
 	BRIDGE_CLOSED = 1 << 6,	      /* nobody is served whom the agent does not know yet */
+	BRIDGE_MEMBER = 1 << 7,	      /* other hosts reach its containers: its subnet is this host's share of their network */
 };
 
 /* An attached bridge. Key: ifindex. */
@@ -206,11 +207,12 @@ struct peer_host4 {
 	__u32 direct; /* 1: it may send to containers without a tunnel */
 };
 
-/* This host's tunnel endpoint. Entry 0 of its map. */
+/* This host's place among the others. Entry 0 of its map. */
 struct overlay {
 	__u32 ifindex; /* of the VXLAN device; 0: there is none */
 	__u32 vni;
 	__be32 local; /* the address that the other hosts know */
+	__be32 addr;  /* what containers that they do not reach show them */
 	__u16 mtu;    /* of packets before they are wrapped */
 	__u8 mac[6];
 };

@@ -29,6 +29,8 @@ func Compile(o Observed, in Intent, ids *Identities) Result {
 	c.addBridges()
 	c.addEndpoints()
 	c.addUplinks()
+	c.addPeers()
+	c.addPeerViews()
 	c.addContainers()
 	c.finishEndpoints()
 	c.addPorts()

@@ -13,6 +13,7 @@ type Observed struct {
 	Endpoints  []Endpoint
 	Containers []Container
 	Networks   []Network
+	Overlay    *Overlay // nil: this host is by itself
 }
 
 // Bridge is a Linux bridge in the host's namespace.

@@ -14,6 +14,7 @@ type Result struct {
 	Ports     []PortView     // Docker's by container, then the user's in the order of their publication
 	Bridges   []BridgeView   // by name
 	Uplinks   []UplinkView   // by name
+	Peers     []PeerView     // by subnet
 	Problems  []string       // one line each: what is wrong, and what becomes of it
 	Turnover  Turnover       // for Identities.Settle
 

@@ -7,7 +7,8 @@ import (
 	state "github.com/ebpfnet/ebpfnet/maps"
 )
 
-// network puts the host into one of several hosts: 10.200.0.0/16, of which 10.200.2.0/24 is behind the tunnel to 198.51.100.7, and
+// network puts the host into one of several hosts: 10.200.0.0/16, of which 10.200.1.0/24 is its
+// own (br0 stands for it, whatever its addresses), 10.200.2.0/24 is behind the tunnel to 198.51.100.7, and
 // 10.200.3.0/24 behind 198.51.100.8 on the same segment. The tunnel's device is lan0.
 func (w *world) network(s *state.State) {
 	prefix := func(at string, bits uint32) bpf.PrefixKey { return bpf.PrefixKey{Prefixlen: bits, Addr: addr(at)} }
@@ -17,7 +18,8 @@ func (w *world) network(s *state.State) {
 		prefix("10.200.3.0", 24): {Addr: addr("198.51.100.8"), Kind: bpf.DatapathPeerKindPEER_DIRECT},
 	}
 	s.PeerHosts = map[bpf.AddrKey]bpf.PeerHost{addrKey("198.51.100.7"): {}, addrKey("198.51.100.8"): {Direct: 1}}
-	s.Overlay = bpf.Overlay{Ifindex: w.devices["lan0"].index, Vni: 1, Local: addr("198.51.100.1"), Mtu: 1450, Mac: [6]uint8(mac("0e:eb:c6:33:64:01"))}
+	w.setBridge(s, "br0", bpf.DatapathBridgeFlagBRIDGE_MEMBER, 0)
+	s.Overlay = bpf.Overlay{Addr: addr("10.200.1.0"), Ifindex: w.devices["lan0"].index, Vni: 1, Local: addr("198.51.100.1"), Mtu: 1450, Mac: [6]uint8(mac("0e:eb:c6:33:64:01"))}
 }
 
 // testOverlay: containers of other hosts.
@@ -49,6 +51,15 @@ func testOverlay(t *testing.T, d *datapath) {
 			flows: []string{
 				"new local tcp 172.17.0.2:40000>10.200.3.5:80 neigh up0",
 				"new wire tcp 10.200.3.5:80>172.17.0.2:40000 peer c1",
+			},
+		},
+		{
+			name: "from a bridge that the other hosts do not know", change: d.w.network,
+			hook: fromContainer("d1"), in: tcp("172.18.0.2:40000", "10.200.2.5:80", "S"),
+			want: redirected("br1 overlay", tunnelled(tcp("10.200.1.0:40000", "10.200.2.5:80", "S"))),
+			flows: []string{
+				"new local tcp 172.18.0.2:40000>10.200.2.5:80 = 10.200.1.0:40000>10.200.2.5:80 vxlan lan0",
+				"new wire tcp 10.200.2.5:80>10.200.1.0:40000 = 10.200.2.5:80>172.18.0.2:40000 peer d1",
 			},
 		},
 		{
