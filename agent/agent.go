@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
@@ -25,6 +26,7 @@ type Options struct {
 	Debug           bool     // profiles on the unix socket
 	Resync          time.Duration
 	Background      bool // started by attach: `detach --all` ends it
+	Overlay         OverlayOptions
 	Log             *slog.Logger
 	Ready           func(error) // called once, with nil
 }
@@ -45,7 +47,10 @@ type Agent struct {
 	said     []byte // what Docker said, as it was kept last
 	problems map[string][]string
 	retry    retry
-	quit     bool // end, having nothing to look after
+	fatal    error // why the loop has ended by itself
+	quit     bool  // end, having nothing to look after
+
+	overlay membership
 
 	metricsURL string // empty: none; set before the loop starts
 	pageURL    string // the same
@@ -76,10 +81,12 @@ const (
 	vethDevice
 	bridgeDevice
 	uplinkDevice
+	overlayDevice
 )
 
 func newAgent(o Options, h Host, s State) *Agent {
 	a := &Agent{o: o, host: h, log: o.Log, state: s, problems: map[string][]string{}, requests: make(chan request), born: time.Now()}
+	a.overlay = membership{failed: make(chan error, 1), name: tunnel.DeviceName(o.Paths.Instance, loader.DefaultInstance), device: true, routes: true}
 	a.publishView()
 	return a
 }
@@ -149,6 +156,11 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 			r.done <- r.do(ctx)
 			last = time.Now()
 			notify.status(a.summary(), true)
+		case err := <-a.overlay.failed:
+			a.fatal = err
+			return
+		case <-a.overlayChanges():
+			look(false)
 		case <-a.host.Observer.Changes():
 			if wait := gap(took) - time.Since(last); wait > 0 {
 				due.Reset(wait)

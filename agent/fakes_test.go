@@ -19,6 +19,7 @@ import (
 
 	"github.com/ebpfnet/ebpfnet/agent/client"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
+	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/maps"
@@ -115,6 +116,8 @@ func (l *lab) start(background bool) {
 		ForeignRules:     func(context.Context) ([]string, error) { return l.foreign, nil },
 		LoadDatapath:     l.load,
 		RemoveDatapath:   l.remove,
+		RemoveOverlay:    func() error { return nil },
+		Overlay:          noOverlay{},
 		Listening:        l.listening,
 		Forwards:         func() (bool, error) { return true, nil },
 		Inside:           func(int) (observe.Pair, error) { return observe.Pair{}, errors.New("not in a lab") },
@@ -252,6 +255,19 @@ func (d *fakeDatapath) put(ifindex int, kind string) error {
 func (d *fakeDatapath) AttachVeth(i int) error   { return d.put(i, "container") }
 func (d *fakeDatapath) AttachBridge(i int) error { return d.put(i, "bridge") }
 func (d *fakeDatapath) AttachUplink(i int) error { return d.put(i, "uplink") }
+
+func (d *fakeDatapath) AttachOverlay(i int) error { return d.put(i, "overlay") }
+
+// noOverlay is a host that nobody reaches.
+type noOverlay struct{}
+
+func (noOverlay) FindPublic(netip.Addr, string) (tunnel.Public, error) {
+	return tunnel.Public{}, errors.New("not in a lab")
+}
+func (noOverlay) Near([]netip.Addr) (map[netip.Addr]int, error) { return nil, nil }
+func (noOverlay) Ensure(tunnel.Device) (int, string, error)     { return 0, "", errors.New("not in a lab") }
+func (noOverlay) Remove(string) error                           { return nil }
+func (noOverlay) SyncRoutes([]tunnel.Route) error               { return nil }
 
 func (d *fakeDatapath) AttachSockets() error {
 	d.mu.Lock()

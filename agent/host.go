@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ebpfnet/ebpfnet/agent/observe"
+	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/maps"
@@ -22,6 +23,8 @@ type Host struct {
 	LoadDatapath func() (Datapath, error)
 	// RemoveDatapath takes away everything that LoadDatapath and attaching left, loaded or not.
 	RemoveDatapath func() error
+	// RemoveOverlay takes away what there is for the way to other hosts.
+	RemoveOverlay func() error
 	// Listening names a socket in the way of a published port, or "".
 	Listening func(addr netip.Addr, first, last uint16, proto uint8) (string, error)
 	// DeviceExists tells whether there is a network device of that name.
@@ -33,11 +36,21 @@ type Host struct {
 	// BridgePorts gives the ifindexes of the ports of bridges.
 	BridgePorts func(bridges []string) (map[int]bool, error)
 	FDB         fdbTable
+	Overlay     overlayHost
 	Sysctls     sysctls
 	Features    loader.Features
 	Names       bpf.Names
 	// ObserveReconcile counts a look at the host, and its error where it ended in one.
 	ObserveReconcile func(time.Duration, error)
+}
+
+// overlayHost is what the kernel has for the way to other hosts.
+type overlayHost interface {
+	FindPublic(addr netip.Addr, device string) (tunnel.Public, error)
+	Near(hosts []netip.Addr) (map[netip.Addr]int, error)
+	Ensure(tunnel.Device) (ifindex int, done string, err error)
+	Remove(device string) error
+	SyncRoutes([]tunnel.Route) error
 }
 
 // Observer sees the kernel's devices and Docker's containers.
@@ -56,6 +69,7 @@ type Datapath interface {
 	AttachVeth(ifindex int) error
 	AttachBridge(ifindex int) error
 	AttachUplink(ifindex int) error
+	AttachOverlay(ifindex int) error
 	AttachSockets() error
 	Detach(ifindex int) error
 	DetachSockets() error

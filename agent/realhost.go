@@ -10,6 +10,7 @@ import (
 
 	"github.com/ebpfnet/ebpfnet/agent/firewall"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
+	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 )
@@ -47,11 +48,13 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 			return loadKernelDatapath(o.Paths, features, o.Settings, o.Log)
 		},
 		RemoveDatapath: func() error { return loader.RemoveAll(o.Paths) },
+		RemoveOverlay:  func() error { return removeOverlay(tunnel.Kernel{}, o.Paths, o.Overlay.SubnetFile) },
 		Listening:      listenedOn,
 		DeviceExists:   deviceExists,
 		Forwards:       forwards,
 		BridgePorts:    bridgePorts,
 		Inside:         observe.Inside,
+		Overlay:        tunnel.Kernel{},
 		FDB:            kernelFDB{&netlink.Handle{}},
 		Features:       features,
 		Names:          names,

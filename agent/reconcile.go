@@ -49,6 +49,9 @@ func (a *Agent) observe(ctx context.Context) (policy.Observed, error) {
 	}
 	a.problems["observe"] = a.host.Observer.Problems()
 	a.problems["forwarding"] = a.forwarding()
+	err = a.lookOverlay(ctx, &o)
+	a.setProblem("overlay", err)
+	a.problems["overlay"] = append(a.problems["overlay"], a.overlayProblems()...)
 	return o, nil
 }
 
@@ -89,9 +92,16 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	if err := a.ensureDatapath(); err != nil {
 		return err
 	}
+	var errs []error
+	if err := a.ensureTunnel(o.Overlay); err != nil {
+		// Without a way to the other hosts the rest works.
+		errs = append(errs, err)
+	}
 	r := policy.Compile(o, in, a.ids)
 	want := wantedDevices(r)
-	var errs []error
+	if o.Overlay != nil && o.Overlay.Device != 0 {
+		want[o.Overlay.Device] = device{a.overlay.name, overlayDevice}
+	}
 	if full {
 		errs = append(errs, a.believeKernel())
 	}
@@ -110,7 +120,7 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 			a.sockets = true
 		}
 	}
-	errs = append(errs, a.syncForwarding(r, full), a.syncSysctls(r), a.rememberDocker(o))
+	errs = append(errs, a.syncForwarding(r, full), a.syncSysctls(r), a.syncRoutes(o.Overlay, r), a.rememberDocker(o))
 	a.logChanges(a.settled, r)
 	a.settled = r
 	a.problems["policy"] = r.Problems
@@ -234,7 +244,7 @@ func (a *Agent) attachWanted(want map[int]device) error {
 	for _, k := range []struct {
 		kind   deviceKind
 		attach func(int) error
-	}{{vethDevice, a.dp.AttachVeth}, {bridgeDevice, a.dp.AttachBridge}, {uplinkDevice, a.dp.AttachUplink}} {
+	}{{vethDevice, a.dp.AttachVeth}, {bridgeDevice, a.dp.AttachBridge}, {uplinkDevice, a.dp.AttachUplink}, {overlayDevice, a.dp.AttachOverlay}} {
 		for _, ifindex := range slices.Sorted(maps.Keys(want)) {
 			d := want[ifindex]
 			if d.kind != k.kind || a.devices[ifindex] == d {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/policy"
@@ -45,7 +46,7 @@ func (a *Agent) release() error {
 // undo takes the datapath away, then the forwarding entries of the ports and of the bridges' ports, then the sysctls. It goes on after an
 // error; what is left to undo then, keep puts on disk.
 func undo(h Host, s State, ports map[int]bool, bridges []string, keep func(State) error) error {
-	errs := []error{h.RemoveDatapath()}
+	errs := []error{h.RemoveDatapath(), h.RemoveOverlay()}
 	all, err := h.BridgePorts(bridges)
 	errs = append(errs, err)
 	for p := range ports {
@@ -106,6 +107,7 @@ func RemoveAll(p loader.Paths) error {
 	}
 	h := Host{
 		RemoveDatapath: func() error { return loader.RemoveAll(p) },
+		RemoveOverlay:  func() error { return removeOverlay(tunnel.Kernel{}, p) },
 		BridgePorts:    bridgePorts,
 		FDB:            kernelFDB{&netlink.Handle{}},
 	}

@@ -91,7 +91,7 @@ func (a *Agent) run(ctx context.Context, cancel context.CancelFunc) error {
 	if quit {
 		removeLog(a.o.Paths.Log)
 	}
-	return nil
+	return a.fatal
 }
 
 // start puts the state file's intent to work. Programs that cannot be loaded end the agent; those of before go on.

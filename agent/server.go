@@ -61,6 +61,13 @@ func (a *Agent) handler(ctx context.Context) http.Handler {
 	mux.HandleFunc("POST /v1/detach", answer(func(r *http.Request) (any, error) {
 		return work(ctx, a, r, func(ctx context.Context, q api.DetachRequest) (any, error) { return struct{}{}, a.detach(ctx, q) })
 	}))
+	mux.HandleFunc("GET /v1/peers", answer(func(*http.Request) (any, error) { return a.view.Load().peers(), nil }))
+	mux.HandleFunc("POST /v1/peers/add", answer(func(r *http.Request) (any, error) {
+		return work(ctx, a, r, func(ctx context.Context, q api.PeerRequest) (any, error) { return struct{}{}, a.addPeer(ctx, q) })
+	}))
+	mux.HandleFunc("POST /v1/peers/remove", answer(func(r *http.Request) (any, error) {
+		return work(ctx, a, r, func(ctx context.Context, q api.PeerRequest) (any, error) { return struct{}{}, a.removePeer(ctx, q) })
+	}))
 	mux.HandleFunc("POST /v1/publish", answer(func(r *http.Request) (any, error) {
 		return work(ctx, a, r, a.publish)
 	}))

@@ -28,6 +28,7 @@ func (a *Agent) status() api.Status {
 	if a.o.Background {
 		s.Agent.Log = a.o.Paths.Log
 	}
+	s.Overlay = v.overlay
 	s.Mode = commonMode(s.Bridges)
 	if s.Problems == nil {
 		s.Problems = []string{}

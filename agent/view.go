@@ -14,12 +14,13 @@ type view struct {
 	result   policy.Result
 	problems []string
 	docker   bool
+	overlay  *api.OverlayStatus // nil: this host is by itself
 }
 
 // publishView lets others see how things are now.
 func (a *Agent) publishView() {
-	v := &view{result: a.settled, docker: a.host.Observer.Docker()}
-	for _, key := range []string{"reconcile", "rules", "datapath", "observe", "forwarding", "policy", "metrics"} {
+	v := &view{result: a.settled, docker: a.host.Observer.Docker(), overlay: a.overlayStatus()}
+	for _, key := range []string{"reconcile", "rules", "datapath", "observe", "forwarding", "overlay", "policy", "metrics"} {
 		v.problems = append(v.problems, a.problems[key]...)
 	}
 	a.view.Store(v)

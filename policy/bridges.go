@@ -125,7 +125,7 @@ func (c *compiler) addBridge(from *Bridge, view int) {
 	c.r.State.Bridges[uint32(from.Index)] = entry
 
 	v.Index, v.Slot, v.Attached, v.Why = from.Index, identity.Slot, true, ""
-	v.Subnets, v.Docker = b.subnets, from.DockerRules
+	v.Subnets, v.Address, v.Docker = b.subnets, addrs[0].Addr(), from.DockerRules
 }
 
 // addSubnet enters a prefix of a bridge. Two bridges cannot have the same: the host itself could reach only one of them.

@@ -112,6 +112,7 @@ type Intent struct {
 	AllFailClosed bool            `json:"all_fail_closed,omitempty"`
 	Uplinks       []string        `json:"uplinks,omitempty"` // empty: by default route
 	Publish       []PublishIntent `json:"publish,omitempty"`
+	Peers         []PeerIntent    `json:"peers,omitempty"` // other hosts, where no etcd tells of them
 }
 
 // BridgeIntent is a bridge that the user attached by name.

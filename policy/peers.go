@@ -32,6 +32,15 @@ type PeerIntent struct {
 	MAC    string       `json:"mac,omitempty"` // of its tunnel endpoint; empty: the one that ebpfnet makes from Via
 }
 
+// Peer gives the peer that the user meant.
+func (p PeerIntent) Peer() overlay.Peer {
+	mac, err := net.ParseMAC(p.MAC)
+	if err != nil {
+		mac = overlay.DerivedMAC(p.Via)
+	}
+	return overlay.Peer{Subnet: p.Subnet, Public: p.Via, MAC: mac}
+}
+
 // PeerView is another host as the command line shows it.
 type PeerView struct {
 	Subnet netip.Prefix

@@ -80,7 +80,8 @@ type BridgeView struct {
 	Network   string // Docker's name
 	Endpoints int
 	Subnets   []netip.Prefix
-	Docker    bool // netfilter rules of Docker name it
+	Address   netip.Addr // the gateway's; invalid while not attached
+	Docker    bool       // netfilter rules of Docker name it
 	// FailClosed: nobody on it is served whom the agent does not know yet.
 	FailClosed bool
 }

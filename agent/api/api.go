@@ -49,6 +49,7 @@ type Status struct {
 	Agent    AgentStatus    `json:"agent"`
 	Bridges  []BridgeStatus `json:"bridges"`
 	Uplinks  []UplinkStatus `json:"uplinks"`
+	Overlay  *OverlayStatus `json:"overlay,omitempty"`
 	Kernel   KernelStatus   `json:"kernel"`
 	Problems []string       `json:"problems"`
 }

@@ -87,6 +87,21 @@ func (c *Client) Ports(ctx context.Context) (l []api.Port, err error) {
 	return l, c.do(ctx, http.MethodGet, "ports", nil, nil, &l)
 }
 
+// Peers lists the other hosts.
+func (c *Client) Peers(ctx context.Context) (l []api.Peer, err error) {
+	return l, c.do(ctx, http.MethodGet, "peers", nil, nil, &l)
+}
+
+// AddPeer makes another host's containers reachable.
+func (c *Client) AddPeer(ctx context.Context, q api.PeerRequest) error {
+	return c.do(ctx, http.MethodPost, "peers/add", nil, q, nil)
+}
+
+// RemovePeer forgets another host.
+func (c *Client) RemovePeer(ctx context.Context, q api.PeerRequest) error {
+	return c.do(ctx, http.MethodPost, "peers/remove", nil, q, nil)
+}
+
 // Flows lists the flows, of one container or protocol where they are not empty.
 func (c *Client) Flows(ctx context.Context, container, proto string) (l []api.Flow, err error) {
 	return l, c.do(ctx, http.MethodGet, "flows", url.Values{"container": {container}, "proto": {proto}}, nil, &l)

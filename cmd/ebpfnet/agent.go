@@ -39,6 +39,9 @@ Sizes apply to tables that are not there yet.`,
 			if o.Page = agent.PageMode(page); o.Page != agent.PageAuto && o.Page != agent.PageOn && o.Page != agent.PageOff {
 				return usagef("--page %s: it is auto, on or off", page)
 			}
+			if err := finishOverlay(cmd.Flags(), &o.Overlay); err != nil {
+				return err
+			}
 			log, err := logs.logger(a.stdout, a.verbose)
 			if err != nil {
 				return err
@@ -60,6 +63,7 @@ Sizes apply to tables that are not there yet.`,
 		},
 	}
 	f := cmd.Flags()
+	addOverlayFlags(f, &o.Overlay)
 	f.StringVar(&o.MetricsAddr, "metrics-addr", envOr(metricsEnv, defaultMetricsAddr), "where metrics are served; off for nowhere (env "+metricsEnv+")")
 	f.DurationVar(&o.Resync, "resync", 30*time.Second, "how often everything is looked at again")
 	f.StringVar(&page, "page", string(agent.PageAuto), "the live page beside the metrics: on, off, or auto for where their address is the loopback's")

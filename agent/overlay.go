@@ -1,0 +1,320 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/ebpfnet/ebpfnet/agent/api"
+	"github.com/ebpfnet/ebpfnet/agent/lease"
+	"github.com/ebpfnet/ebpfnet/agent/tunnel"
+	"github.com/ebpfnet/ebpfnet/loader"
+	"github.com/ebpfnet/ebpfnet/policy"
+	"github.com/ebpfnet/ebpfnet/policy/overlay"
+)
+
+// OverlayOptions say how this host is one of several. Without an etcd endpoint the others are those that the user names.
+type OverlayOptions struct {
+	Etcd         lease.Etcd
+	PublicIP     netip.Addr // where the others reach this host; invalid: the device's first
+	Device       string     // empty: the default route's
+	SubnetFile   string     // for dockerd's start; empty: none is written
+	DockerConfig string     // dockerd's configuration file, to be given the subnet; empty: it is left alone
+	TTL, Margin  time.Duration
+	Renumber     bool
+}
+
+func (o *OverlayOptions) wanted() bool { return len(o.Etcd.Endpoints) > 0 }
+
+// What hosts use that only the user told of each other.
+const (
+	staticVNI  = 1
+	staticPort = 8472
+	// vxlanRoom is what VXLAN adds to a packet.
+	vxlanRoom = 50
+)
+
+// membership is the agent's side of the overlay. It belongs to the run loop but for the member, which runs by itself.
+type membership struct {
+	member *lease.Member // nil: none yet, or none wanted
+	failed chan error    // the member has ended, and with it the agent has to
+	public tunnel.Public
+	name   string // of the device
+	device bool   // it may be there
+	routes bool   // some may be there
+	told   netip.Prefix
+	near   map[netip.Addr]int
+}
+
+// joinNetwork starts to follow etcd, once this host has an address to be reached at.
+func (a *Agent) joinNetwork(ctx context.Context) error {
+	if a.overlay.member != nil || !a.o.Overlay.wanted() {
+		return nil
+	}
+	if !a.overlay.public.Addr.IsValid() {
+		return nil
+	}
+	dir := filepath.Dir(a.o.Paths.State)
+	session, err := lease.LoadSession(filepath.Join(a.o.Paths.Run, a.o.Paths.Instance+".session"))
+	if err != nil {
+		return err
+	}
+	o := lease.Options{
+		Etcd: a.o.Overlay.Etcd, Public: a.overlay.public.Addr, Memory: filepath.Join(dir, "overlay.json"), Session: session,
+		TTL: a.o.Overlay.TTL, Margin: a.o.Overlay.Margin, Renumber: a.o.Overlay.Renumber, Log: a.log,
+	}
+	if a.o.Overlay.SubnetFile != "" {
+		if o.Wanted, err = lease.ReadSubnetFile(a.o.Overlay.SubnetFile); err != nil {
+			a.log.Warn("overlay", "problem", err)
+		}
+	}
+	m, err := lease.New(o)
+	if err != nil {
+		return err
+	}
+	a.overlay.member = m
+	go func() {
+		if err := m.Run(ctx); err != nil {
+			a.overlay.failed <- err
+		}
+	}()
+	return nil
+}
+
+// overlayChanges gives a value when the other hosts have changed.
+func (a *Agent) overlayChanges() <-chan struct{} {
+	if a.overlay.member == nil {
+		return nil
+	}
+	return a.overlay.member.Changes()
+}
+
+// lookOverlay adds what is known of the other hosts to what was observed, with a device to reach them by where one is needed.
+func (a *Agent) lookOverlay(ctx context.Context, o *policy.Observed) error {
+	if !a.o.Overlay.wanted() && len(a.state.Intent.Peers) == 0 {
+		return nil
+	}
+	public, err := a.host.Overlay.FindPublic(a.o.Overlay.PublicIP, a.o.Overlay.Device)
+	if err != nil {
+		return fmt.Errorf("find this host's address for the others: %w", err)
+	}
+	a.overlay.public = public
+	if err := a.joinNetwork(ctx); err != nil {
+		return err
+	}
+	if a.overlay.member == nil {
+		o.Overlay = a.staticOverlay()
+	} else if o.Overlay, err = a.leasedOverlay(); err != nil || o.Overlay == nil {
+		return err
+	}
+	return a.findNear(o.Overlay)
+}
+
+// staticOverlay is made of what the user named.
+func (a *Agent) staticOverlay() *policy.Overlay {
+	public := a.overlay.public
+	v := &policy.Overlay{Kind: overlay.VXLAN, Public: public.Addr, MAC: overlay.DerivedMAC(public.Addr), VNI: staticVNI, MTU: public.MTU - vxlanRoom}
+	for _, p := range a.state.Intent.Peers {
+		v.Peers = append(v.Peers, p.Peer())
+	}
+	return v
+}
+
+// leasedOverlay is made of what etcd told. nil: nothing yet.
+func (a *Agent) leasedOverlay() (*policy.Overlay, error) {
+	v := a.overlay.member.View()
+	if !v.Known() {
+		return nil, nil
+	}
+	n := v.Network
+	mtu := n.InnerMTU(a.overlay.public.MTU)
+	if v.State == lease.Joined {
+		if err := a.tellDocker(n, v.Subnet, mtu); err != nil {
+			return nil, err
+		}
+	}
+	if n.Kind == overlay.UDP {
+		return nil, fmt.Errorf("the network's Backend Type is %s, which is not supported yet: it is vxlan or host-gw", n.Kind)
+	}
+	out := &policy.Overlay{
+		Kind: n.Kind, Network: n.Prefix, Subnet: v.Subnet, Public: v.Public, MAC: v.MAC, VNI: n.VNI, MTU: mtu, Peers: v.Peers,
+		Direct: n.Kind == overlay.HostGW || n.DirectRouting,
+	}
+	if n.Kind == overlay.VXLAN {
+		out.Addr = v.Subnet.Addr()
+	}
+	return out, nil
+}
+
+// tellDocker writes the files from which dockerd learns its bridge's addresses.
+func (a *Agent) tellDocker(n overlay.Network, subnet netip.Prefix, mtu int) error {
+	if path := a.o.Overlay.SubnetFile; path != "" {
+		if err := lease.WriteSubnetFile(path, n, subnet, mtu); err != nil {
+			return err
+		}
+	}
+	if path := a.o.Overlay.DockerConfig; path != "" {
+		changed, err := lease.WriteDockerConfig(path, subnet, mtu)
+		if err != nil {
+			return err
+		}
+		if changed {
+			a.log.Info("docker's configuration is written: restart dockerd", "file", path, "subnet", subnet, "mtu", mtu)
+		}
+	}
+	return nil
+}
+
+// findNear tells which hosts are reached without a router.
+func (a *Agent) findNear(v *policy.Overlay) error {
+	hosts := make([]netip.Addr, len(v.Peers))
+	for i, p := range v.Peers {
+		hosts[i] = p.Public
+	}
+	near, err := a.host.Overlay.Near(hosts)
+	if err != nil {
+		return err
+	}
+	a.overlay.near = near
+	v.Near = make(map[netip.Addr]bool, len(near))
+	for h := range near {
+		v.Near[h] = true
+	}
+	return nil
+}
+
+// ensureTunnel makes the VXLAN device be there where one is needed, and writes its ifindex into what Compile reads.
+func (a *Agent) ensureTunnel(v *policy.Overlay) error {
+	if v == nil || v.Kind != overlay.VXLAN {
+		return a.removeTunnel()
+	}
+	port := uint16(staticPort)
+	if a.overlay.member != nil {
+		port = a.overlay.member.View().Network.Port
+	}
+	d := tunnel.Device{Name: a.overlay.name, Port: port, MTU: v.MTU, MAC: v.MAC, Addr: v.Addr}
+	a.overlay.device = true
+	index, done, err := a.host.Overlay.Ensure(d)
+	if err != nil {
+		return err
+	}
+	if done != "" {
+		a.log.Info("tunnel device", "name", d.Name, "done", done)
+	}
+	v.Device = index
+	return nil
+}
+
+// removeTunnel takes the device away where it may be there.
+func (a *Agent) removeTunnel() error {
+	if !a.overlay.device {
+		return nil
+	}
+	if err := a.host.Overlay.Remove(a.overlay.name); err != nil {
+		return err
+	}
+	a.overlay.device = false
+	return nil
+}
+
+// syncRoutes gives the host's own traffic its way to the other hosts' containers: all of the network into the tunnel, and hosts that are
+// reached without one by a route each.
+func (a *Agent) syncRoutes(v *policy.Overlay, r policy.Result) error {
+	var want []tunnel.Route
+	if v != nil {
+		want = a.routes(v, r)
+	}
+	if len(want) == 0 && !a.overlay.routes {
+		return nil
+	}
+	a.overlay.routes = true
+	if err := a.host.Overlay.SyncRoutes(want); err != nil {
+		return err
+	}
+	a.overlay.routes = len(want) > 0
+	return nil
+}
+
+func (a *Agent) routes(v *policy.Overlay, r policy.Result) []tunnel.Route {
+	var want []tunnel.Route
+	if v.Device != 0 && v.Network.IsValid() {
+		want = append(want, tunnel.Route{Subnet: v.Network, Device: v.Device, Source: v.Addr})
+	}
+	for _, p := range r.Peers {
+		switch {
+		case p.Direct:
+			want = append(want, tunnel.Route{Subnet: p.Subnet, Via: p.Via, Device: a.overlay.near[p.Via]})
+		case v.Device != 0 && !v.Network.IsValid():
+			want = append(want, tunnel.Route{Subnet: p.Subnet, Device: v.Device, Source: bridgeSource(r)})
+		}
+	}
+	return want
+}
+
+// bridgeSource is what the host shows to containers that only a list of peers leads to: an address that they know the way back to.
+func bridgeSource(r policy.Result) netip.Addr {
+	for _, b := range r.Bridges {
+		if b.Attached && b.Address.IsValid() {
+			return b.Address
+		}
+	}
+	return netip.Addr{}
+}
+
+// overlayProblems are what is wrong between this host and the others.
+func (a *Agent) overlayProblems() []string {
+	if a.overlay.member == nil {
+		return nil
+	}
+	v := a.overlay.member.View()
+	problems := slices.Clone(v.Notes)
+	if v.Problem != "" {
+		problems = append(problems, "overlay: "+v.Problem)
+	}
+	for i, r := range v.Rejected {
+		if i == 10 {
+			problems = append(problems, fmt.Sprintf("overlay: %d more records in etcd make no peer", len(v.Rejected)-i))
+			break
+		}
+		problems = append(problems, fmt.Sprintf("overlay: record %s makes no peer: %v", r.Key, r.Why))
+	}
+	return problems
+}
+
+// removeOverlay takes away what the overlay has in the kernel and on disk.
+func removeOverlay(h overlayHost, p loader.Paths, files ...string) error {
+	if err := h.SyncRoutes(nil); err != nil {
+		return err
+	}
+	if err := h.Remove(tunnel.DeviceName(p.Instance, loader.DefaultInstance)); err != nil {
+		return err
+	}
+	for _, f := range append(files, filepath.Join(filepath.Dir(p.State), "overlay.json"), filepath.Join(p.Run, p.Instance+".session")) {
+		if err := removeFile(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overlayStatus is this host's place among the others for those who ask.
+func (a *Agent) overlayStatus() *api.OverlayStatus {
+	s := &api.OverlayStatus{PublicIP: a.overlay.public.Addr.String(), Peers: len(a.settled.Peers)}
+	switch {
+	case a.overlay.member != nil:
+		v := a.overlay.member.View()
+		s.State, s.Connected, s.Backend = string(v.State), v.Connected, string(v.Network.Kind)
+		if v.Known() {
+			s.Network, s.Subnet, s.MTU = v.Network.Prefix.String(), v.Subnet.String(), v.Network.InnerMTU(a.overlay.public.MTU)
+		}
+		return s
+	case len(a.state.Intent.Peers) > 0:
+		s.State, s.Backend, s.MTU = "static", string(overlay.VXLAN), a.overlay.public.MTU-vxlanRoom
+		return s
+	default:
+		return nil
+	}
+}
