@@ -69,6 +69,11 @@ func statusTable(w *tableWriter, s api.Status) {
 			w.row(u.Name, u.Hook, u.Address)
 		}
 	}
+	if o := s.Overlay; o != nil {
+		w.line("")
+		w.row("NETWORK", "BACKEND", "STATE", "SUBNET", "PUBLIC IP", "MTU", "PEERS")
+		w.row(o.Network, o.Backend, o.State, o.Subnet, o.PublicIP, o.MTU, o.Peers)
+	}
 	if len(s.Problems) > 0 {
 		w.line("")
 		for _, p := range s.Problems {
