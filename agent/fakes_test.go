@@ -359,6 +359,9 @@ func (d *fakeDatapath) Flows(fn func(*maps.FlowRow) bool) error {
 	return nil
 }
 
+func (d *fakeDatapath) Adopt(*maps.Adoption) (bool, error) { return true, nil }
+func (d *fakeDatapath) BeginNothing(map[uint32]bool) error { return nil }
+
 func (d *fakeDatapath) FlowEntries(fn func(*bpf.FlowKey, *bpf.Flow)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

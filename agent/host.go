@@ -37,9 +37,13 @@ type Host struct {
 	BridgePorts func(bridges []string) (map[int]bool, error)
 	FDB         fdbTable
 	Overlay     overlayHost
-	Sysctls     sysctls
-	Features    loader.Features
-	Names       bpf.Names
+	// OpenConntrack opens the kernel's table of tracked connections.
+	OpenConntrack func() (Conntrack, error)
+	// Route gives the way of a packet from a container behind a bridge: the device, and the next hop.
+	Route    routeFunc
+	Sysctls  sysctls
+	Features loader.Features
+	Names    bpf.Names
 	// ObserveReconcile counts a look at the host, and its error where it ended in one.
 	ObserveReconcile func(time.Duration, error)
 }
@@ -99,6 +103,10 @@ type Tables interface {
 	Now() (uint32, error)
 	Config() (bpf.Config, error)
 	Flows(fn func(*maps.FlowRow) bool) error
+	// Adopt enters a flow that the kernel began. Out: false where its tuple is taken.
+	Adopt(*maps.Adoption) (bool, error)
+	// BeginNothing has no more flows begin on bridges; those that are known go on. The next Sync ends that.
+	BeginNothing(bridges map[uint32]bool) error
 	// FlowEntries tells every entry, both of a flow's.
 	FlowEntries(fn func(*bpf.FlowKey, *bpf.Flow)) error
 	// Expire deletes idle flows and counts the others.

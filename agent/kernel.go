@@ -94,6 +94,11 @@ func (k *kernelDatapath) Config() (bpf.Config, error)             { return k.map
 func (k *kernelDatapath) Flows(fn func(*maps.FlowRow) bool) error { return k.maps.Flows(fn) }
 func (k *kernelDatapath) Fill() []maps.Fill                       { return k.maps.Fill() }
 
+func (k *kernelDatapath) Adopt(a *maps.Adoption) (bool, error) { return k.maps.Adopt(a) }
+func (k *kernelDatapath) BeginNothing(bridges map[uint32]bool) error {
+	return k.maps.BeginNothing(bridges)
+}
+
 func (k *kernelDatapath) FlowEntries(fn func(*bpf.FlowKey, *bpf.Flow)) error {
 	return k.maps.FlowEntries(fn)
 }

@@ -56,6 +56,8 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 		Inside:         observe.Inside,
 		Overlay:        tunnel.Kernel{},
 		FDB:            kernelFDB{&netlink.Handle{}},
+		OpenConntrack:  openConntrack,
+		Route:          kernelRoute,
 		Features:       features,
 		Names:          names,
 	}, nil

@@ -105,7 +105,13 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	if full {
 		errs = append(errs, a.believeKernel())
 	}
-	errs = append(errs, a.detachUnwanted(want, len(r.State.Bridges) > 0), a.attachWanted(a.unheardOf(want)))
+	before, after := overRules(a.settled.State), overRules(r.State)
+	leaving, err := a.handOver(less(before, after))
+	errs = append(errs, err, a.detachUnwanted(want, len(r.State.Bridges) > 0), leaving.finish(), a.attachWanted(a.unheardOf(want)))
+	coming := less(after, before)
+	if err := a.takeOver(coming, r); err != nil {
+		errs = append(errs, err)
+	}
 	if err := a.writeTables(r, full); isFull(err) {
 		// What fits is written. The rest is carried by the kernel's own path, with programs on its devices or without.
 		errs = append(errs, err)

@@ -20,13 +20,25 @@ import (
 func (a *Agent) release() error {
 	bridges := bridgeNames(a.state)
 	ports := a.ports
+	h := a.host
+	leaving, err := a.handOver(overRules(a.settled.State))
+	if err != nil {
+		a.log.Error("connections are cut: the kernel does not take them over", "error", err)
+	}
+	h.RemoveDatapath = func() error {
+		err := a.host.RemoveDatapath()
+		if err := leaving.finish(); err != nil {
+			a.log.Error("the last connections are not handed over", "error", err)
+		}
+		return err
+	}
+	err = undo(h, a.state, ports, bridges, a.save)
 	a.tables.Lock()
 	if a.dp != nil {
 		a.dp.Close()
 	}
 	a.dp = nil
 	a.tables.Unlock()
-	err := undo(a.host, a.state, ports, bridges, a.save)
 	a.devices, a.ports, a.entries, a.sockets = nil, nil, nil, false
 	if err != nil {
 		return err

@@ -181,8 +181,8 @@ GLOBAL int resolve_conflict(struct __sk_buff *skb)
 	struct flow4_key answer = {};
 	struct notes *noted;
 	struct packet *p;
+	__u32 zero = 0, bridge;
 	struct flow4 *f;
-	__u32 zero = 0;
 	bool fresh;
 
 	if (!s)
@@ -196,6 +196,10 @@ GLOBAL int resolve_conflict(struct __sk_buff *skb)
 	answer.zone = ZONE_WIRE;
 	f = flow_find(&answer, &fresh);
 	if (!f || !(f->flags & FLOW_REPLY) || !f->dst_id)
+		return 0;
+	/* A bridge that is not there any more is being detached: the stack has taken its flows over, and this is one. */
+	bridge = flow_bridge(f->oif);
+	if (!bpf_map_lookup_elem(&bridges4, &bridge))
 		return 0;
 	f = flow_begin(s, p, PATH_HOST, 0);
 	f->flags = FLOW_SNAT;

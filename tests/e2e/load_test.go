@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -26,11 +27,20 @@ func newBusy(t *testing.T, s site, attached bool, tcp, udp int) *busy {
 		s.await(t, b.n)
 	}
 	s.Remote.Serve(t, "far", ":7000")
-	b.start(t, tcp, udp)
+	b.start(t, 20000, tcp, udp)
 	return b
 }
 
-func (b *busy) start(t *testing.T, tcp, udp int) {
+// again puts one more load on the same host.
+func (b *busy) again(t *testing.T, ports, tcp, udp int) *busy {
+	t.Helper()
+	more := &busy{site: b.site, web: b.web, n: b.n}
+	more.start(t, ports, tcp, udp)
+	return more
+}
+
+// start begins a load. Who goes out does so from ports, and the next.
+func (b *busy) start(t *testing.T, ports, tcp, udp int) {
 	t.Helper()
 	var lines []lab.Line
 	for _, p := range []struct {
@@ -40,8 +50,8 @@ func (b *busy) start(t *testing.T, tcp, udp int) {
 		quarter := p.count / 4
 		lines = append(lines,
 			lab.Line{Name: "in", From: b.Remote, Network: p.network, To: lab.At(lab.HostIP, 8080), Server: "web", Count: quarter},
-			lab.Line{Name: "out", From: b.n.NS, Network: p.network, To: lab.At(lab.RemoteIP, 7000), Server: "far", Count: quarter - quarter/4, Ports: 20000},
-			lab.Line{Name: "out too", From: b.web.NS, Network: p.network, To: lab.At(lab.RemoteIP, 7000), Server: "far", Count: quarter / 4, Ports: 20000},
+			lab.Line{Name: "out", From: b.n.NS, Network: p.network, To: lab.At(lab.RemoteIP, 7000), Server: "far", Count: quarter - quarter/4, Ports: ports},
+			lab.Line{Name: "out too", From: b.web.NS, Network: p.network, To: lab.At(lab.RemoteIP, 7000), Server: "far", Count: quarter / 4, Ports: ports},
 			lab.Line{Name: "local", From: b.n.NS, Network: p.network, To: b.web.At(80), Server: "web", Count: quarter},
 			lab.Line{Name: "host", From: b.NS, Network: p.network, To: b.web.At(80), Server: "web", Count: quarter})
 	}
@@ -88,6 +98,47 @@ func TestAgentDiesUnderLoad(t *testing.T) {
 				eq(t, "new, out", b.n.NS.Ask(t, "udp", lab.At(lab.RemoteIP, 7000)).Seen().Addr().String(), lab.HostIP)
 				b.during(t, "back", func() { s.Attach(t, docker0()...) })
 			}
+		})
+	}
+}
+
+// F-11, K-12, K-11: attaching and detaching over Docker's own rules, under 1,000 TCP connections and 200 UDP sockets: those that were there
+// before are taken over with the kernel's translation, those that began with the product are handed over with its own. Firewalls such as ufw
+// and firewalld drop what the kernel calls invalid, and the kernel sees one direction only, or neither, of what the product carries.
+func TestAttachUnderLoad(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		rules    []string
+		mode     string
+		tcp, udp int
+	}{
+		{name: "docker's rules", mode: "auto", tcp: 1000, udp: 200},
+		{name: "invalid dropped", mode: "native", tcp: 200, udp: 80, rules: []string{
+			"-I FORWARD -m conntrack --ctstate INVALID -j DROP",
+			"-I INPUT -m conntrack --ctstate INVALID -j DROP",
+			"-I OUTPUT -m conntrack --ctstate INVALID -j DROP",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := suite.NewHost(t, lab.Default)
+			s := site{h, h.Instance(t)}
+			for _, rule := range tt.rules {
+				s.NS.Run(t, "iptables", strings.Fields(rule)...)
+			}
+			b := newBusy(t, s, false, tt.tcp, tt.udp)
+			attach := append(docker0(), "--mode", tt.mode)
+			b.during(t, "attach", func() { s.Attach(t, attach...) })
+			s.await(t, b.web)
+			s.carried(t, "in", tt.udp/4, func() {
+				s.carried(t, "out", tt.udp/4, func() { b.during(t, "attached", func() {}) })
+			})
+			later := b.again(t, 30000, tt.tcp/2, tt.udp/2)
+			b.during(t, "detach", func() { s.Ebpfnet(t, "detach", "--all", "--yes") })
+			later.during(t, "detached, begun while attached", func() {})
+			b.during(t, "attach again", func() { s.Attach(t, attach...) })
+			later.during(t, "attached again, begun while attached", func() {})
+			b.during(t, "detach one", func() { s.Ebpfnet(t, "detach", "--bridge", lab.Bridge, "--yes") })
+			later.during(t, "detached one, begun while attached", func() {})
 		})
 	}
 }
