@@ -26,14 +26,16 @@
 #define PACKET_OTHERHOST 3
 
 /*
- * In: a packet. Out: the entry that carries it, or NULL where there is none that may: then the packet has to be resolved as a first one.
- * An entry that was decided under an older configuration, belongs to a closed connection that is being opened again, or whose route has
- * moved, is removed here. On a bridge and its ports an entry is for packets of one device only, or of the stack (p->dev 0), and strict asks
- * for that: nobody uses the flow of another by lying about his address. The wire may bring a flow by any uplink.
+ * In: a packet. Out: the entry that carries it, or NULL where there is none that may: then the packet has to be resolved as a first one,
+ * with p->nobody set where its flow's next hop does not answer. An entry that was decided under an older configuration, belongs to a closed
+ * connection that is being opened again, or whose route has moved, is removed here. On a bridge and its ports an entry is for packets of
+ * one device only, or of the stack (p->dev 0), and strict asks for that: nobody uses the flow of another by lying about his address. The
+ * wire may bring a flow by any uplink.
  */
-static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struct packet *p, bool strict)
+static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct packet *p, bool strict)
 {
 	__u32 now = ticks_now();
+	enum flow_sync sync;
 	struct config *cfg;
 	struct flow4 *f;
 	bool fresh;
@@ -64,9 +66,13 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, const struc
 		if (!f)
 			return NULL;
 	}
-	if (f->synced != now && !flow_sync(skb, &p->key, f, now, fresh)) {
-		flow_delete(&p->key, f);
-		return NULL;
+	if (f->synced != now) {
+		sync = flow_sync(skb, &p->key, f, now, fresh);
+		if (sync != FLOW_SYNC_KEEP) {
+			p->nobody = sync == FLOW_SYNC_NOBODY;
+			flow_delete(&p->key, f);
+			return NULL;
+		}
 	}
 	return f;
 }

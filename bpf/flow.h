@@ -248,12 +248,19 @@ static __noinline bool flow_reroute(struct __sk_buff *skb, const struct flow4_ke
 	return true;
 }
 
+/* What becomes of an entry that is looked after. */
+enum flow_sync {
+	FLOW_SYNC_KEEP,
+	FLOW_SYNC_AGAIN,  /* it is decided again */
+	FLOW_SYNC_NOBODY, /* it is decided again, knowing that its next hop does not answer */
+};
+
 /*
  * Once in a tick in which the flow has packets: the partner is made again if it was pushed out, kept from being pushed out if not, and
- * once in a second the route is looked up anew. Out: false where the flow has to be decided again: its route leads elsewhere, or its
- * partner's tuple belongs to another flow now.
+ * once in a second the route is looked up anew. Out: what becomes of the entry. It has to be decided again where its route leads
+ * elsewhere, or its partner's tuple belongs to another flow now; and where it has had no answer and its next hop is not there either.
  */
-static __noinline bool flow_sync(struct __sk_buff *skb, const struct flow4_key *key, struct flow4 *f, __u32 now, bool fresh)
+static __noinline enum flow_sync flow_sync(struct __sk_buff *skb, const struct flow4_key *key, struct flow4 *f, __u32 now, bool fresh)
 {
 	struct flow4_key pkey = {};
 	struct scratch *s;
@@ -266,12 +273,12 @@ static __noinline bool flow_sync(struct __sk_buff *skb, const struct flow4_key *
 	partner = flow_find(&pkey, &partner_fresh);
 	if (partner) {
 		if (!flow_is_partner(key, partner))
-			return false;
+			return FLOW_SYNC_AGAIN;
 		partner->seen = now;
 	} else {
 		s = scratch_get();
 		if (!s)
-			return true;
+			return FLOW_SYNC_KEEP;
 		s->key = *key;
 		s->flow = *f;
 		flow_partner(skb);
@@ -282,9 +289,13 @@ static __noinline bool flow_sync(struct __sk_buff *skb, const struct flow4_key *
 	}
 	if ((f->verb == VERB_NEIGH || f->verb == VERB_VXLAN) && ticks_since(now, f->routed) >= ticks_per_second) {
 		f->routed = now;
-		return flow_reroute(skb, key, f);
+		if (!flow_reroute(skb, key, f))
+			return FLOW_SYNC_AGAIN;
+		s = scratch_get();
+		if (s && fresh && !(f->flags & FLOW_REPLY) && s->route.no_neigh)
+			return FLOW_SYNC_NOBODY;
 	}
-	return true;
+	return FLOW_SYNC_KEEP;
 }
 
 /* In: a TCP packet with SYN, FIN or RST. Writes what it means for the connection into both entries. */

@@ -78,6 +78,12 @@ static __noinline enum drop_reason resolve_out(struct __sk_buff *skb, struct pac
 		return DROP_NONE;
 	}
 
+	/* The stack tells the container. Should the next hop answer yet, to_uplink translates what the stack sends, or Docker's rules do. */
+	if (p->nobody && !p->fragment) {
+		p->pass = PASS_ROUTE;
+		return DROP_NONE;
+	}
+
 	f = flow_begin(s, p, PATH_OUT, skb->ifindex);
 	flow_from_sender(f, from);
 	f->flags = FLOW_ROUTED;

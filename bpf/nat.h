@@ -23,7 +23,8 @@
 /* In: a protocol. Out: whether its packets have a port, or an id, that translation may change. */
 static __always_inline bool nat_has_port(__u8 proto)
 {
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_ICMP;
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_ICMP || proto == IPPROTO_UDPLITE ||
+	       proto == IPPROTO_DCCP;
 }
 
 /* In: a port in network order. Out: whether the administrator keeps it for somebody. */
@@ -239,6 +240,8 @@ static __always_inline __u32 nat_check_off(__u8 proto)
 	case IPPROTO_TCP:
 		return offsetof(struct tcphdr, check);
 	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+	case IPPROTO_DCCP: /* RFC 4340, section 5.1 */
 		return offsetof(struct udphdr, check);
 	case IPPROTO_ICMP:
 		return offsetof(struct icmphdr, checksum);
@@ -272,7 +275,7 @@ static __always_inline void ip_rewrite(struct iphdr *ip, __be32 saddr, __be32 da
 static __always_inline enum drop_reason nat_rewrite(struct __sk_buff *skb, const struct packet *p, const struct flow4 *f, bool ttl)
 {
 	__u32 check = nat_check_off(p->key.proto), l4 = p->l4_off & 0x7f;
-	__u64 mangled = p->key.proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__u64 mangled = p->key.proto == IPPROTO_UDP || p->key.proto == IPPROTO_UDPLITE ? BPF_F_MARK_MANGLED_0 : 0;
 	void *data, *end, *ports;
 	struct iphdr *ip;
 

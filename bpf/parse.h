@@ -59,6 +59,8 @@ struct packet {
 	bool icmp_other; /* an ICMP message that belongs to no flow of its own */
 	bool icmp_reply; /* an ICMP message that answers a query: it begins no flow */
 	bool options;	/* the IP header has options */
+	bool nobody;	/* an earlier packet of its flow has had no answer, and its next hop does not answer either */
+	__u8 pad[3];
 	enum pass_reason pass; /* set where the packet is to be left to the stack */
 };
 
@@ -158,6 +160,16 @@ static __always_inline enum drop_reason packet_l4(struct packet *p, void *l4, vo
 		kind = icmp_ports(icmp, &p->key);
 		p->icmp_other = kind == ICMP_KIND_OTHER;
 		p->icmp_reply = kind == ICMP_KIND_REPLY;
+		return DROP_NONE;
+	}
+	case IPPROTO_UDPLITE: /* where UDP has a length it has how much the checksum covers, which always is the pseudo-header too */
+	case IPPROTO_DCCP: {
+		__be16 *ports = l4;
+
+		if (l4_len < sizeof(struct udphdr) || l4 + sizeof(struct udphdr) > end)
+			return DROP_TRUNCATED;
+		p->key.sport = ports[0];
+		p->key.dport = ports[1];
 		return DROP_NONE;
 	}
 	case IPPROTO_SCTP: {

@@ -45,7 +45,7 @@ GLOBAL int route_lookup(struct __sk_buff *skb)
 		fib.dport = r->key.dport;
 	}
 	flags = r->flags;
-	if (has_fib_skip_neigh)
+	if (has_fib_skip_neigh && r->any_neigh)
 		flags |= FIB_LOOKUP_SKIP_NEIGH;
 	if (has_fib_src)
 		flags |= FIB_LOOKUP_SRC;
@@ -54,6 +54,7 @@ GLOBAL int route_lookup(struct __sk_buff *skb)
 		return 0;
 	if (fib.family != FAMILY_INET)
 		return 0;
+	r->no_neigh = ret == BPF_FIB_LKUP_RET_NO_NEIGH;
 	r->oif = fib.ifindex;
 	r->nexthop = fib.ipv4_dst;
 	r->source = has_fib_src ? fib.ipv4_src : 0;
@@ -67,12 +68,13 @@ GLOBAL int route_lookup(struct __sk_buff *skb)
 	return 1;
 }
 
-/* In: a packet's tuple and where it comes in. Out: as route_lookup. */
+/* In: a packet's tuple and where it comes in. Out: as route_lookup, and whether the next hop is known. */
 static __always_inline bool route_from(struct __sk_buff *skb, struct scratch *s, const struct flow4_key *key, __u32 dev)
 {
 	s->route.key = *key;
 	s->route.dev = dev;
 	s->route.flags = 0;
+	s->route.any_neigh = 0;
 	return route_lookup(skb);
 }
 
@@ -82,6 +84,7 @@ static __always_inline bool route_by(struct __sk_buff *skb, struct scratch *s, c
 	s->route.key = *key;
 	s->route.dev = dev;
 	s->route.flags = BPF_FIB_LOOKUP_OUTPUT;
+	s->route.any_neigh = 1;
 	return route_lookup(skb) && s->route.oif == dev;
 }
 

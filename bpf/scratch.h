@@ -21,7 +21,8 @@ struct route {
 	__be32 nexthop; /* the gateway, or the destination where it is on the link */
 	__be32 source;	/* the address that the host would send from; 0: not known */
 	__u16 mtu;	/* 0: not known */
-	__u16 pad;
+	__u8 any_neigh; /* whether the next hop is there is not asked */
+	__u8 no_neigh;	/* the next hop has not answered, or has not been asked for its link-layer address */
 };
 
 struct scratch {

@@ -340,7 +340,7 @@ enum pass_reason {
 	PASS_ICMP_ERROR,     /* an ICMP error about no flow of ours, or a type without a flow */
 	PASS_TTL,	     /* the kernel answers with time exceeded */
 	PASS_MTU,	     /* the kernel fragments, or answers with fragmentation needed */
-	PASS_ROUTE,	     /* no route, or one that forbids: the kernel answers */
+	PASS_ROUTE,	     /* no route, one that forbids, or nobody at its end: the kernel answers */
 	PASS_MAX,
 };
 

@@ -134,7 +134,8 @@ func (d *datapath) explained(tb testing.TB, in, out []byte) bool {
 	portAt := func(b []byte, at int) uint16 { return binary.NativeEndian.Uint16(b[at:]) }
 	l4 := atIP + int(in[atIP]&0xf)*4
 	proto, later := in[atProto], binary.BigEndian.Uint16(in[20:])&0x1fff != 0
-	ported := (proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP || proto == unix.IPPROTO_SCTP) && !later
+	ported := (proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP || proto == unix.IPPROTO_SCTP || proto == unix.IPPROTO_UDPLITE ||
+		proto == unix.IPPROTO_DCCP) && !later
 	if proto == unix.IPPROTO_ICMP && !later {
 		switch in[l4] {
 		case 3, 4, 11, 12:

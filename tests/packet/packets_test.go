@@ -55,6 +55,8 @@ func TestPackets(t *testing.T) {
 	}{
 		{"out", testOut},
 		{"overlay", testOverlay},
+		{"nobody", testNobody},
+		{"udplite", testUDPLite},
 		{"zero sum", testZeroSum},
 		{"malformed", testMalformed},
 		{"not ipv4", testNotIPv4},

@@ -229,5 +229,6 @@ func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 func addrKey(s string) bpf.AddrKey { return bpf.AddrKey{Addr: addr(s)} }
 
 func protocols() map[string]uint8 {
-	return map[string]uint8{"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP, "gre": unix.IPPROTO_GRE}
+	return map[string]uint8{"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP, "gre": unix.IPPROTO_GRE,
+		"udplite": unix.IPPROTO_UDPLITE}
 }
