@@ -295,23 +295,25 @@ type DatapathScratch struct {
 		IcmpOther bool
 		IcmpReply bool
 		Options   bool
+		Nobody    bool
+		Pad       [3]uint8
 		Pass      DatapathPassReason
 	}
 	Key        DatapathFlow4Key
 	PartnerKey DatapathFlow4Key
-	_          [4]byte
 	Flow       DatapathFlow4
 	Partner    DatapathFlow4
 	Route      struct {
-		_       structs.HostLayout
-		Key     DatapathFlow4Key
-		Dev     uint32
-		Flags   uint32
-		Oif     uint32
-		Nexthop uint32
-		Source  uint32
-		Mtu     uint16
-		Pad     uint16
+		_        structs.HostLayout
+		Key      DatapathFlow4Key
+		Dev      uint32
+		Flags    uint32
+		Oif      uint32
+		Nexthop  uint32
+		Source   uint32
+		Mtu      uint16
+		AnyNeigh uint8
+		NoNeigh  uint8
 	}
 	Mtu uint16
 	Syn bool

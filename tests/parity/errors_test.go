@@ -71,6 +71,11 @@ func errorChecks() (list []check) {
 	} {
 		list = append(list, one("ping "+c.name, func(t *testing.T, s *site) string { return s.ping(t, c.from(s), c.to, c.size) })...)
 	}
+	list = append(list, one("ping a machine that is not there, the second time", func(t *testing.T, s *site) string {
+		p := s.b.NS.Ping(t, s.port())
+		s.pinged(t, p, "192.0.2.78", 40)
+		return s.pinged(t, p, "192.0.2.78", 40)
+	})...)
 	list = append(list, one("ping a neighbour; 3000 bytes", func(t *testing.T, s *site) string {
 		return s.ping(t, s.a.NS, s.b.IP.String(), 40) + "; " + s.ping(t, s.a.NS, s.b.IP.String(), 3000)
 	})...)

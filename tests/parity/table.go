@@ -94,22 +94,29 @@ func Compare(rows []Row, list []Difference) []string {
 	}
 	for _, r := range rows {
 		d, listed := known[r.Case]
+		column, allowed := d.allows(r)
 		switch {
-		case r.same() && listed:
-			wrong = append(wrong, fmt.Sprintf("%s: on the list, but all columns have %q", r.Case, r.Outcomes[0]))
-		case r.same():
+		case !listed && r.same(), listed && allowed:
 		case !listed:
 			wrong = append(wrong, r.Case+": the columns differ, and it is not on the list"+r.lines())
+		case r.same():
+			wrong = append(wrong, fmt.Sprintf("%s: on the list, but all columns have %q", r.Case, r.Outcomes[0]))
 		default:
-			for c := range width {
-				if !slices.Contains(d.Allowed[c], r.Outcomes[c]) {
-					wrong = append(wrong, fmt.Sprintf("%s: %s has %q, the list %q%s", r.Case, c, r.Outcomes[c], strings.Join(d.Allowed[c], either), r.lines()))
-					break
-				}
-			}
+			wrong = append(wrong, fmt.Sprintf("%s: %s has %q, the list %q%s", r.Case, column, r.Outcomes[column],
+				strings.Join(d.Allowed[column], either), r.lines()))
 		}
 	}
 	return wrong
+}
+
+// allows tells whether a row's outcomes are the line's, and if not, the first column whose is not.
+func (d Difference) allows(r Row) (Column, bool) {
+	for c := range width {
+		if !slices.Contains(d.Allowed[c], r.Outcomes[c]) {
+			return c, false
+		}
+	}
+	return 0, true
 }
 
 // lines shows a row, a column in each line.

@@ -11,7 +11,8 @@ const listHead = "| case | a | b | c | d | why |\n| --- | --- | --- | --- | --- 
 
 // A difference that is not on the list fails, so does another outcome than the list's, and so does a line that has become needless.
 func TestCompare(t *testing.T) {
-	list, err := ParseList("Text.\n\n" + listHead + "| known | x | x *or* y | z | z | because |\n| stale | x | x | z | z | because |\n| gone | x | x | z | z | because |\n")
+	list, err := ParseList("Text.\n\n" + listHead + "| known | x | x *or* y | z | z | because |\n| stale | x | x | z | z | because |\n| gone | x | x | z | z | because |\n" +
+		"| some | x *or* z | x *or* z | z | z | because |\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,6 +28,7 @@ func TestCompare(t *testing.T) {
 		{"stock differs from stock", Row{"new", [width]string{"x", "y", "x", "x"}}, "it is not on the list"},
 		{"another outcome of ours", Row{"known", [width]string{"x", "x", "z", "w"}}, `ebpfnet alone has "w"`},
 		{"another outcome of stock's", Row{"known", [width]string{"x", "w", "z", "z"}}, `Docker, no proxy has "w"`},
+		{"stock as ours, where the list knows that of some", Row{"some", [width]string{"z", "z", "z", "z"}}, ""},
 		{"stale", Row{"stale", [width]string{"x", "x", "x", "x"}}, `all columns have "x"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
