@@ -13,6 +13,7 @@ DEB_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | 
 TEST_FLAGS ?=
 KERNELS ?=
 FUZZTIME ?= 60s
+SOAK ?= 10m
 
 # sudo and su leave these out.
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
@@ -22,7 +23,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build deb generate test race test-deps parity fuzz kernels lint demo demo-clean clean
+.PHONY: help build deb generate test race test-deps parity fuzz soak kernels lint demo demo-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,6 +55,9 @@ test-deps: ## install what the tests and the generator need
 parity: ## what clients get on stock Docker and on ebpfnet, case by case, side by side; root
 	mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
 	cd tests/parity && $(GO) test -count=1
+
+soak: test-deps ## load in every direction while everything comes, goes, dies and restarts, for SOAK; root
+	SOAK=$(SOAK) $(GO) test ./tests/e2e -run 'TestSoak|TestCycles' -count=1 -timeout 3h -v
 
 fuzz: ## packets nobody would send, through every program, for FUZZTIME; root
 	$(GO) test ./tests/packet -run '^$$' -fuzz FuzzPrograms -fuzztime $(FUZZTIME)

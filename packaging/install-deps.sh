@@ -20,6 +20,7 @@ test=(
 	ping:iputils-ping
 	traceroute:traceroute
 	promtool:prometheus
+	systemd-analyze:systemd
 	chromium:chromium
 	etcd:etcd-server
 	# make generate

@@ -96,6 +96,16 @@ func TestFirstPackets(t *testing.T) {
 					t.Errorf("%s: %v: %s", network, err, answer)
 				}
 			}
+			// What began before the agent knew goes on as it began.
+			early := s.Host.Run(t, "early", "-p", "8081:80")
+			tcp, udp := early.NS.Dial(t, "tcp", far), early.NS.Dial(t, "udp", far)
+			seen := []string{tcp.Ask(t).Client, udp.Ask(t).Client}
+			resume()
+			s.await(t, early)
+			for range 3 {
+				eq(t, "tcp, as seen outside", tcp.Ask(t).Client, seen[0])
+				eq(t, "udp, as seen outside", udp.Ask(t).Client, seen[1])
+			}
 			wire.None(t, "a packet with a container's own address", within(lab.BridgeNet))
 		})
 		t.Run("closed", func(t *testing.T) {
