@@ -377,10 +377,8 @@ int to_overlay(struct __sk_buff *skb)
 	if (unmark(skb) == MARK_DONE)
 		return VERDICT_NEXT;
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
-	if (!reason && p.pass)
-		return VERDICT_DROP;
 	if (!reason)
-		reason = tunnel_enter(skb, &p);
+		reason = p.pass ? DROP_NO_PEER : tunnel_enter(skb, &p);
 	return done(skb, &p, reason, VERDICT_NEXT);
 }
 

@@ -16,9 +16,13 @@
 #include "sctp.h"
 #include "types.h"
 
-/* How many ports are tried at most, and how many of them at random. */
+/*
+ * How many ports are tried at most, how many of them at random, and how many of these in a privileged port's own class. What is taken often
+ * lies side by side, because hosts give out ports in order: a search from one to the next would end in it.
+ */
 #define NAT_TRIES 128
-#define NAT_RANDOM 16
+#define NAT_RANDOM 96
+#define NAT_PRIVILEGED 8
 
 /* In: a protocol. Out: whether its packets have a port, or an id, that translation may change. */
 static __always_inline bool nat_has_port(__u8 proto)
@@ -82,7 +86,7 @@ GLOBAL __u32 nat_candidate(__u32 own, __u32 start, __u32 tries)
 
 	if (!tries)
 		return own;
-	if (tries <= NAT_RANDOM / 2 && own_port && own_port < 1024) {
+	if (tries <= NAT_PRIVILEGED && own_port && own_port < 1024) {
 		low = own_port < 512 ? 1 : 512;
 		high = own_port < 512 ? 511 : 1023;
 	}

@@ -16,7 +16,10 @@ import (
 
 // hooks lists every program on a device where it belongs.
 func hooks() []hook {
-	return []hook{fromContainer("c1"), fromUplink("up0"), fromBridge("br0"), toBridge("br0"), toUplink("up0"), toContainer("c1"), fromContainer("s1")}
+	return []hook{
+		fromContainer("c1"), fromUplink("up0"), fromBridge("br0"), toBridge("br0"), toUplink("up0"), toContainer("c1"), fromContainer("s1"),
+		fromOverlay("lan0"), toOverlay("lan0"),
+	}
 }
 
 // FuzzPrograms puts bytes through every program, in a world with a flow of each kind. `go test` runs the seeds alone.
