@@ -359,6 +359,7 @@ func (d *fakeDatapath) Flows(fn func(*maps.FlowRow) bool) error {
 	return nil
 }
 
+func (d *fakeDatapath) Settle() error                      { return nil }
 func (d *fakeDatapath) Adopt(*maps.Adoption) (bool, error) { return true, nil }
 func (d *fakeDatapath) BeginNothing(map[uint32]bool) error { return nil }
 

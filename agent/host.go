@@ -78,6 +78,8 @@ type Datapath interface {
 	Detach(ifindex int) error
 	DetachSockets() error
 	Attached() (map[int]loader.Hooks, error)
+	// Settle is for when programs stand on all hooks: what others have left in the maps of another version is taken over then.
+	Settle() error
 	Features() loader.Features
 	Hook() string
 	Notes() []string

@@ -26,6 +26,9 @@ func loadKernelDatapath(p loader.Paths, f loader.Features, s loader.Settings, lo
 	if err != nil {
 		return nil, err
 	}
+	if n := dp.Migrated(); n > 0 {
+		log.Info("maps of another version taken over", "entries", n)
+	}
 	k := &kernelDatapath{Datapath: dp, maps: maps.New(&dp.TC.DatapathMaps), log: log}
 	if err := k.takeSettings(); err != nil {
 		dp.Close()

@@ -126,6 +126,9 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 			a.sockets = true
 		}
 	}
+	if errors.Join(errs...) == nil {
+		errs = append(errs, a.dp.Settle())
+	}
 	errs = append(errs, a.syncForwarding(r, full), a.syncSysctls(r), a.syncRoutes(o.Overlay, r), a.rememberDocker(o))
 	a.logChanges(a.settled, r)
 	a.settled = r

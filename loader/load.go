@@ -29,6 +29,9 @@ type Datapath struct {
 	notes       []string
 	sockGap     string // why the host's sockets cannot be translated; "" if they can
 	sockProblem string // why they are not, as AttachSockets found it last
+	shape       shape
+	migrated    int
+	settling    []string // directories of other layouts' maps, which programs may still be writing
 }
 
 // specs are the two objects before they are loaded.
@@ -95,7 +98,7 @@ func load(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err error) {
 	if err := d.loadSock(sp.sock, opts); err != nil {
 		return nil, d.refused(err)
 	}
-	if err := d.dropOtherLayouts(); err != nil {
+	if err := d.migrate(sp.tc); err != nil {
 		return nil, err
 	}
 	return d, nil

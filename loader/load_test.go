@@ -184,7 +184,7 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// A pinned map of another shape is refused, and left as it is. Maps of another layout are given up.
+// A pinned map of another shape is refused, and left as it is, and so is a layout that says nothing of itself (K-5).
 func TestOtherVersions(t *testing.T) {
 	newNamespace(t)
 	p := newPaths(t)
@@ -219,12 +219,12 @@ func TestOtherVersions(t *testing.T) {
 	if err := other.Pin(filepath.Join(old, "flows")); err != nil {
 		t.Fatal(err)
 	}
-	d := loadEmpty(t, p, f)
-	if notes := strings.Join(d.Notes(), ";"); !strings.Contains(notes, "layout v0") {
-		t.Errorf("Notes() = %q", notes)
+	before = pins(t, p)
+	if _, err := load(p, f, smallSettings(), emptySpecs(t)); err == nil || !strings.Contains(err.Error(), "layout v0: they do not say what is in them: run `detach --all`") {
+		t.Errorf("Load() = %v", err)
 	}
-	if _, err := os.Stat(filepath.Dir(old)); err == nil {
-		t.Error("maps of layout v0 are still pinned")
+	if diff := cmp.Diff(before, pins(t, p)); diff != "" {
+		t.Error(diff)
 	}
 	if err := RemoveAll(p); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -15,6 +14,9 @@ import (
 // its entries are flows that are alive; one of another shape is not taken. The function that it returns takes away what came since.
 func (d *Datapath) adoptPins(sp specs) (_ func(), err error) {
 	var fresh, dirs []string
+	if pin := filepath.Join(d.paths.Maps, shapePin); !exists(pin) {
+		fresh = append(fresh, pin)
+	}
 	undo := func() {
 		for _, pin := range fresh {
 			_ = os.Remove(pin)
@@ -84,22 +86,7 @@ func makeDirs(dir string) (made []string, err error) {
 	return append([]string{dir}, made...), nil
 }
 
-// dropOtherLayouts unpins the maps of other versions of the project. Programs that are still attached keep them alive until they are
-// replaced; the flows in them are then unknown to the new ones.
-func (d *Datapath) dropOtherLayouts() error {
-	entries, err := os.ReadDir(d.paths.BPFFS)
-	if err != nil {
-		return fmt.Errorf("list pins: %w", err)
-	}
-	current := filepath.Base(filepath.Dir(d.paths.Maps))
-	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), "v") || e.Name() == current {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(d.paths.BPFFS, e.Name())); err != nil {
-			return fmt.Errorf("remove maps of another version: %w", err)
-		}
-		d.notes = append(d.notes, fmt.Sprintf("maps of layout %s are given up for %s: flows are learnt anew", e.Name(), current))
-	}
-	return nil
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
