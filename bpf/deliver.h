@@ -68,6 +68,8 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 	}
 	if (f->synced != now) {
 		sync = flow_sync(skb, &p->key, f, now, fresh);
+		if (sync == FLOW_SYNC_STAY)
+			return NULL;
 		if (sync != FLOW_SYNC_KEEP) {
 			p->nobody = sync == FLOW_SYNC_NOBODY;
 			flow_delete(&p->key, f);

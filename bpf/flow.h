@@ -217,43 +217,47 @@ static __noinline void flow_promote(const struct flow4_key *key, struct flow4 *f
 	bpf_map_delete_elem(&flows4_new, key);
 }
 
-/*
- * Looks the route of an entry up anew. What a container begins is routed as it was at first, by the rules for what comes in by its bridge;
- * an answer goes back where the question came from. Out: false where what a container begins leads to another device now: its address there
- * is another.
- */
-static __noinline bool flow_reroute(struct __sk_buff *skb, const struct flow4_key *key, struct flow4 *f)
-{
-	struct scratch *s = scratch_get();
-	struct flow4_key *out;
-
-	if (!s)
-		return true;
-	out = &s->route.key;
-	if (f->path == PATH_OVERLAY)
-		return peer_way(skb, f, f->daddr, flow_bridge(f->iif));
-	if (f->path == PATH_OUT && !(f->flags & FLOW_REPLY)) {
-		*out = *key;
-		out->daddr = f->daddr;
-		if (!route_from(skb, s, out, flow_bridge(f->iif)) || s->route.oif != f->oif)
-			return false;
-	} else {
-		flow_translated(key, f, out);
-		if (!route_back(skb, s, out, f->oif, flow_bridge(f->iif)))
-			return false;
-		f->oif = s->route.oif;
-	}
-	f->nexthop = s->route.nexthop;
-	f->mtu = s->route.mtu;
-	return true;
-}
-
 /* What becomes of an entry that is looked after. */
 enum flow_sync {
 	FLOW_SYNC_KEEP,
 	FLOW_SYNC_AGAIN,  /* it is decided again */
 	FLOW_SYNC_NOBODY, /* it is decided again, knowing that its next hop does not answer */
+	FLOW_SYNC_STAY,	  /* it waits: there is no way for this packet, and may be one for the next */
 };
+
+/*
+ * Looks the route of an entry up anew. What a container begins is routed as it was at first, by the rules for what comes in by its bridge;
+ * an answer goes back where the question came from. Out: FLOW_SYNC_AGAIN where what a container begins leads to another device now: its
+ * address there is another. FLOW_SYNC_STAY where there is no way: a device that flaps has no routes for a while, and a flow that was forgotten
+ * for it would begin anew from its middle, an answer as a question.
+ */
+static __noinline enum flow_sync flow_reroute(struct __sk_buff *skb, const struct flow4_key *key, struct flow4 *f)
+{
+	struct scratch *s = scratch_get();
+	struct flow4_key *out;
+
+	if (!s)
+		return FLOW_SYNC_KEEP;
+	out = &s->route.key;
+	if (f->path == PATH_OVERLAY)
+		return peer_way(skb, f, f->daddr, flow_bridge(f->iif)) ? FLOW_SYNC_KEEP : FLOW_SYNC_AGAIN;
+	if (f->path == PATH_OUT && !(f->flags & FLOW_REPLY)) {
+		*out = *key;
+		out->daddr = f->daddr;
+		if (!route_from(skb, s, out, flow_bridge(f->iif)))
+			return FLOW_SYNC_STAY;
+		if (s->route.oif != f->oif)
+			return FLOW_SYNC_AGAIN;
+	} else {
+		flow_translated(key, f, out);
+		if (!route_back(skb, s, out, f->oif, flow_bridge(f->iif)))
+			return FLOW_SYNC_STAY;
+		f->oif = s->route.oif;
+	}
+	f->nexthop = s->route.nexthop;
+	f->mtu = s->route.mtu;
+	return FLOW_SYNC_KEEP;
+}
 
 /*
  * Once in a tick in which the flow has packets: the partner is made again if it was pushed out, kept from being pushed out if not, and
@@ -265,6 +269,7 @@ static __noinline enum flow_sync flow_sync(struct __sk_buff *skb, const struct f
 	struct flow4_key pkey = {};
 	struct scratch *s;
 	struct flow4 *partner;
+	enum flow_sync way;
 	bool partner_fresh;
 
 	f->seen = now;
@@ -289,8 +294,11 @@ static __noinline enum flow_sync flow_sync(struct __sk_buff *skb, const struct f
 	}
 	if ((f->verb == VERB_NEIGH || f->verb == VERB_VXLAN) && ticks_since(now, f->routed) >= ticks_per_second) {
 		f->routed = now;
-		if (!flow_reroute(skb, key, f))
-			return FLOW_SYNC_AGAIN;
+		way = flow_reroute(skb, key, f);
+		if (way == FLOW_SYNC_STAY)
+			f->routed = now - ticks_per_second; /* the next packet asks again */
+		if (way != FLOW_SYNC_KEEP)
+			return way;
 		s = scratch_get();
 		if (s && fresh && !(f->flags & FLOW_REPLY) && s->route.no_neigh)
 			return FLOW_SYNC_NOBODY;

@@ -71,6 +71,7 @@ func TestPackets(t *testing.T) {
 		{"host", testHost},
 		{"stranger", testStranger},
 		{"closed", testClosed},
+		{"no way", testNoWay},
 		{"host source", testHostSource},
 		{"same port", testSamePort},
 		{"same id", testSameID},
