@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"github.com/ebpfnet/ebpfnet/agent/conntrack"
 	"github.com/ebpfnet/ebpfnet/agent/handover"
 	"github.com/ebpfnet/ebpfnet/bpf"
+	"github.com/ebpfnet/ebpfnet/loader"
 	tables "github.com/ebpfnet/ebpfnet/maps"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
@@ -180,6 +182,39 @@ func (h *handing) finish() error {
 	}
 	h.a.log.Info("connections handed over", "flows", h.handed)
 	return nil
+}
+
+// handOverPinned is handOver for a datapath whose agent is gone. What it returns finishes that, once the programs are off. Where the datapath
+// cannot be loaded any more there is nothing to go by, and its flows are cut.
+func handOverPinned(p loader.Paths) (finish func()) {
+	nothing := func() {}
+	if !loader.Exists(p) {
+		return nothing
+	}
+	features, err := probe(p)
+	if err != nil {
+		return nothing
+	}
+	log := slog.New(slog.DiscardHandler)
+	dp, err := loadKernelDatapath(p, features, loader.DefaultSettings(), log)
+	if err != nil {
+		return nothing
+	}
+	have, err := dp.Load()
+	if err != nil {
+		dp.Close()
+		return nothing
+	}
+	a := &Agent{host: Host{OpenConntrack: openConntrack}, log: log, dp: dp, settled: policy.Result{State: have}}
+	leaving, err := a.handOver(overRules(have))
+	if err != nil {
+		dp.Close()
+		return nothing
+	}
+	return func() {
+		_ = leaving.finish() // the programs are off: nothing better can be done
+		dp.Close()
+	}
 }
 
 // kernelRoute asks the kernel for the way of a packet from behind a bridge.

@@ -123,6 +123,11 @@ func RemoveAll(p loader.Paths) error {
 		BridgePorts:    bridgePorts,
 		FDB:            kernelFDB{&netlink.Handle{}},
 	}
+	finish := handOverPinned(p)
+	h.RemoveDatapath = func() error {
+		defer finish()
+		return loader.RemoveAll(p)
+	}
 	keep := func(left State) error { return SaveState(p.State, left) }
 	if err := undo(h, s, ports, bridgeNames(s), keep); err != nil {
 		return errors.Join(append(errs, err)...)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,7 +23,10 @@ func newDetach(a *app) *cobra.Command {
 		Use:   "detach {--bridge BRIDGE... | --all}",
 		Short: "Take the datapath off again",
 		Long: `detach takes the datapath off bridges. --all takes everything off, forgets published ports, and ends an agent that attach started:
-the host is as it was before. It works without an agent too.`,
+the host is as it was before. It works without an agent too.
+
+Where Docker's own rules stand behind a bridge, they carry its connections on. Where they do not (dockerd --iptables=false), what needs
+translation stops: detach says how many flows that are, and on a terminal asks first.`,
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
@@ -54,7 +56,11 @@ func (a *app) detach(ctx context.Context, r api.DetachRequest, yes bool) error {
 	case err != nil:
 		return a.ask(ctx, func(context.Context, *client.Client) error { return err })
 	}
-	if err := a.confirm(cutBy(status, r), yes); err != nil {
+	stops, err := cutBy(ctx, c, status, r)
+	if err != nil {
+		return err
+	}
+	if err := a.confirm(stops.String(), yes); err != nil {
 		return err
 	}
 	if err := c.Detach(ctx, r); err != nil {
@@ -67,7 +73,7 @@ func (a *app) detach(ctx context.Context, r api.DetachRequest, yes bool) error {
 	if r.All {
 		what = "everything"
 	}
-	return a.detached(what)
+	return a.detached(what, stops)
 }
 
 func (a *app) detachWithoutAgent(yes bool) error {
@@ -83,28 +89,20 @@ func (a *app) detachWithoutAgent(yes bool) error {
 	if err := agent.RemoveAll(p); err != nil {
 		return err
 	}
-	return a.detached("everything")
+	return a.detached("everything", stopping{})
 }
 
-func (a *app) detached(what string) error {
+func (a *app) detached(what string, stops stopping) error {
 	result := struct {
-		Detached string `json:"detached"`
-	}{what}
-	return a.print(result, func(w *tableWriter) { w.line("detached %s", what) })
-}
-
-// cutBy says whose traffic stops with the bridges: where no rules of Docker's stand behind them, nobody else carries it.
-func cutBy(s api.Status, r api.DetachRequest) string {
-	var cut []string
-	for _, b := range s.Bridges {
-		if (r.All || slices.Contains(r.Bridges, b.Name)) && b.Attached && b.Endpoints > 0 && b.Rules != "docker" {
-			cut = append(cut, fmt.Sprintf("%d on %s", b.Endpoints, b.Name))
+		Detached string         `json:"detached"`
+		Cut      map[string]int `json:"cut,omitempty"` // flows that nobody carries now, by kind
+	}{what, stops.flows}
+	return a.print(result, func(w *tableWriter) {
+		w.line("detached %s", what)
+		if said := stops.String(); said != "" {
+			w.line("cut %s", said)
 		}
-	}
-	if len(cut) == 0 {
-		return ""
-	}
-	return "the traffic of containers that no rules of Docker's carry (" + strings.Join(cut, ", ") + ")"
+	})
 }
 
 // confirm asks on a terminal, and only where something is cut.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,10 @@ func (b *busy) start(t *testing.T, ports, tcp, udp int) {
 	r := b.Load.Round(t)
 	b.usual = r.Longest
 	b.judge(t, "before", r)
+	if t.Failed() {
+		b.Report(t)
+		t.FailNow()
+	}
 }
 
 // during has something happen under the load, and judges what became of the connections.
@@ -139,6 +144,54 @@ func TestAttachUnderLoad(t *testing.T) {
 			later.during(t, "attached again, begun while attached", func() {})
 			b.during(t, "detach one", func() { s.Ebpfnet(t, "detach", "--bridge", lab.Bridge, "--yes") })
 			later.during(t, "detached one, begun while attached", func() {})
+			b.during(t, "attach for the last time", func() { s.Attach(t, attach...) })
+			killAgent(t, s, true)
+			b.during(t, "detach without an agent", func() { s.Ebpfnet(t, "detach", "--all", "--yes") })
+			later.during(t, "detached without an agent, begun while attached", func() {})
 		})
+	}
+}
+
+// Where nobody else carries the traffic, detach says how many flows it cuts, of which kind, and asks on a terminal; a script is not asked.
+func TestDetachSays(t *testing.T) {
+	h := suite.NewHost(t, lab.Native)
+	s := site{h, h.Instance(t)}
+	s.Attach(t, docker0()...)
+	web, n := s.Run(t, "web", "-p", "8080:80"), s.Run(t, "n")
+	s.Remote.Serve(t, "far", ":7000")
+	for range 2 {
+		s.Remote.Dial(t, "tcp", lab.At(lab.HostIP, 8080)).Ask(t)
+	}
+	for range 3 {
+		n.NS.Dial(t, "tcp", lab.At(lab.RemoteIP, 7000)).Ask(t)
+	}
+	n.NS.Dial(t, "tcp", lab.At(lab.HostIP, 8080)).Ask(t)
+	n.NS.Dial(t, "tcp", web.At(80)).Ask(t)
+	const said = "6 flows (2 in, 3 out, 1 between containers) of 2 containers on docker0"
+
+	ask := func(answer string, code int) string {
+		t.Helper()
+		cmd := s.Command(t.Context(), "detach", "--bridge", lab.Bridge)
+		p := lab.StartOnTerminal(t, cmd, 24, 200)
+		lab.Eventually(t, 20*time.Second, func() error {
+			if drawn := p.Drawn(); !strings.Contains(drawn, "This cuts "+said) || !strings.Contains(drawn, "[y/N]") {
+				return fmt.Errorf("it says %q", drawn)
+			}
+			return nil
+		})
+		p.Type(t, answer+"\n")
+		_ = cmd.Wait()
+		eq(t, "exit code after "+answer, cmd.ProcessState.ExitCode(), code)
+		return p.Drawn()
+	}
+	ask("n", 1)
+	eq(t, "bridges after n", len(s.Status(t).Bridges), 1)
+	ask("y", 0)
+	eq(t, "bridges after y", len(s.Status(t).Bridges), 0)
+	s.Attach(t, docker0()...)
+	s.await(t, web)
+	s.Remote.Dial(t, "tcp", lab.At(lab.HostIP, 8080)).Ask(t)
+	if out := s.Ebpfnet(t, "detach", "--all"); !strings.Contains(out, "cut ") || !strings.Contains(out, "1 in") {
+		t.Errorf("a script is told %q", out)
 	}
 }
