@@ -79,7 +79,10 @@ type Client struct {
 func (n *Netns) TryDial(network, to string, opts ...Option) (*Client, error) {
 	a := asking(opts)
 	// A server's answer to an earlier client on the same port may still be in TIME_WAIT.
-	dialer := net.Dialer{Timeout: a.timeout, Control: reuse}
+	dialer := net.Dialer{Timeout: a.timeout}
+	if network != "udp" || a.from.IsValid() { // a UDP socket that may choose its port might choose that of another one
+		dialer.Control = reuse
+	}
 	if a.from.IsValid() {
 		if network == "udp" {
 			dialer.LocalAddr = net.UDPAddrFromAddrPort(a.from)
