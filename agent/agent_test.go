@@ -311,3 +311,21 @@ func TestReusedNumber(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// K-3: programs that another tool has taken off, with the qdisc or by themselves, are put back as soon as that is told.
+func TestTorn(t *testing.T) {
+	l := newLab(t, dockerHost())
+	l.start(false)
+	l.attach("docker0")
+	l.takeOps()
+	l.mu.Lock()
+	delete(l.programs, 2)
+	l.torn = true
+	l.mu.Unlock()
+	l.change(func(*policy.Observed) {})
+	l.await("the bridge has programs again", func() bool { return len(l.programs[2]) == 2 })
+	l.settle()
+	if diff := cmp.Diff([]string{"sync", "attach bridge 2"}, l.takeOps()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

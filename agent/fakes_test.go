@@ -42,6 +42,7 @@ type lab struct {
 	mu       sync.Mutex
 	observed policy.Observed
 	docker   bool
+	torn     bool
 	foreign  []string
 	sockets  map[uint16]string // what listens on a port
 	changes  chan struct{}
@@ -211,8 +212,16 @@ func (l *lab) Observe(context.Context) (policy.Observed, error) {
 }
 
 func (l *lab) Changes() <-chan struct{} { return l.changes }
-func (l *lab) Docker() bool             { return l.docker }
-func (l *lab) Problems() []string       { return nil }
+
+func (l *lab) Torn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	torn := l.torn
+	l.torn = false
+	return torn
+}
+func (l *lab) Docker() bool       { return l.docker }
+func (l *lab) Problems() []string { return nil }
 
 func (l *lab) load() (Datapath, error) {
 	l.mu.Lock()

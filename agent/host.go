@@ -63,6 +63,8 @@ type Observer interface {
 	Observe(context.Context) (policy.Observed, error)
 	// Changes gives a value when something has changed since the last Observe began.
 	Changes() <-chan struct{}
+	// Torn tells, once, whether somebody has taken a qdisc or a filter off a device since it was asked last.
+	Torn() bool
 	// Docker tells whether Docker's events are followed.
 	Docker() bool
 	Problems() []string

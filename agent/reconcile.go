@@ -39,6 +39,12 @@ func (a *Agent) lookAndApply(ctx context.Context, full bool) error {
 	if full {
 		a.watchRules(ctx)
 	}
+	if torn := a.host.Observer.Torn(); torn && a.dp != nil {
+		// It may have been our own doing, with a container that is gone. Who is to say.
+		if err := a.believeKernel(); err != nil {
+			return err
+		}
+	}
 	return a.apply(o, a.state.Intent, full)
 }
 

@@ -159,6 +159,8 @@ static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow
 		/* A frame for another host's address is what the bridge sees; the container's stack would not take it. */
 		if (skb->pkt_type != PACKET_HOST)
 			bpf_skb_change_type(skb, PACKET_HOST);
+		/* As on every other way into a namespace; bpf_redirect_peer does so by itself since kernel 6.11. */
+		skb->mark = 0;
 		return bpf_redirect_peer(oif, 0);
 	case VERB_DEV:
 		skb->tc_index = MARK_DONE;

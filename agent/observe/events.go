@@ -5,19 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// kernelEvents is a subscription to devices, addresses and routes of this namespace, and of every namespace that it has a number for.
+// kernelEvents is a subscription to devices, addresses, routes, qdiscs and filters of this namespace, and of every namespace that it has a number for.
 type kernelEvents struct {
 	socket *nl.NetlinkSocket
 }
 
 func subscribe(log *slog.Logger) (*kernelEvents, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_TC)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to rtnetlink: %w", err)
 	}
@@ -29,24 +31,30 @@ func subscribe(log *slog.Logger) (*kernelEvents, error) {
 	return &kernelEvents{socket: socket}, nil
 }
 
-// follow calls wake for every event, and for events that were lost, until the context ends. What an event says is not looked at: it is only
-// a reason to look.
-func (k *kernelEvents) follow(ctx context.Context, wake func()) {
+// follow calls wake for every event, and for events that were lost, until the context ends. torn is set where a qdisc or a filter was taken
+// off a device, perhaps one of ours, or that may have been lost; beyond that an event is only a reason to look.
+func (k *kernelEvents) follow(ctx context.Context, wake func(torn bool)) {
 	stop := context.AfterFunc(ctx, k.socket.Close)
 	defer stop()
 	for {
-		_, _, err := k.socket.Receive()
+		events, _, err := k.socket.Receive()
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err == nil, errors.Is(err, unix.ENOBUFS):
-			wake()
+		case err == nil:
+			wake(slices.ContainsFunc(events, tears))
+		case errors.Is(err, unix.ENOBUFS):
+			wake(true)
 		case errors.Is(err, unix.EINTR):
 		default:
-			wake()
+			wake(true)
 			wait(ctx, time.Second)
 		}
 	}
+}
+
+func tears(m syscall.NetlinkMessage) bool {
+	return m.Header.Type == unix.RTM_DELQDISC || m.Header.Type == unix.RTM_DELTFILTER
 }
 
 // wait lets time pass, or the context end.

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,18 +10,18 @@ import (
 )
 
 // followKernel follows the events of the test's namespace until the test ends.
-func followKernel(t *testing.T) <-chan struct{} {
+func followKernel(t *testing.T) <-chan bool {
 	t.Helper()
 	events, err := subscribe(discard())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	woken := make(chan struct{}, 1000)
+	woken := make(chan bool, 1000)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		events.follow(ctx, func() { woken <- struct{}{} })
+		events.follow(ctx, func(torn bool) { woken <- torn })
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
 	return woken
@@ -44,6 +45,40 @@ func TestKernelEvents(t *testing.T) {
 			case <-woken:
 			case <-time.After(5 * time.Second):
 				t.Error("no event")
+			}
+		})
+	}
+}
+
+// K-3: that a qdisc or a filter is taken off is told for what it is; that one is added, and that devices come and go with theirs, is not.
+func TestTornEvents(t *testing.T) {
+	for _, tt := range []struct {
+		name, before, change string
+		torn                 bool
+	}{
+		{"a qdisc is added", "ip link add br0 type bridge", "tc qdisc add dev br0 clsact", false},
+		{"a qdisc is deleted", "ip link add br0 type bridge; tc qdisc add dev br0 clsact", "tc qdisc del dev br0 clsact", true},
+		{"a device goes", "ip link add v0 type veth peer name v1", "ip link del v0", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inNamespace(t)
+			for line := range strings.SplitSeq(tt.before, "; ") {
+				run(t, line)
+			}
+			woken := followKernel(t)
+			run(t, tt.change)
+			run(t, "ip link add last type bridge") // the events before this one's are there by then
+			torn := false
+			for quiet := false; !quiet; {
+				select {
+				case w := <-woken:
+					torn = torn || w
+				case <-time.After(500 * time.Millisecond):
+					quiet = true
+				}
+			}
+			if torn != tt.torn {
+				t.Errorf("torn is %v", torn)
 			}
 		})
 	}

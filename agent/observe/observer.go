@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ebpfnet/ebpfnet/policy"
 )
@@ -26,6 +27,7 @@ type Observer struct {
 	engine  *engine
 	changes chan struct{}
 	rules   *rules
+	torn    atomic.Bool
 
 	mu       sync.Mutex
 	closed   bool
@@ -56,7 +58,14 @@ func (o *Observer) Run(ctx context.Context) error {
 	}
 	o.wake() // what changed before is not told
 	var wg sync.WaitGroup
-	wg.Go(func() { kernelEvents.follow(ctx, o.wake) })
+	wg.Go(func() {
+		kernelEvents.follow(ctx, func(torn bool) {
+			if torn {
+				o.torn.Store(true)
+			}
+			o.wake()
+		})
+	})
 	wg.Go(func() { o.rules.follow(ctx, o.wake) })
 	wg.Go(func() {
 		o.engine.follow(ctx, func(rules bool) {
@@ -81,6 +90,9 @@ func (o *Observer) Close() {
 
 // Changes gives a value when something has changed since the last Observe began. Any number of events makes one value.
 func (o *Observer) Changes() <-chan struct{} { return o.changes }
+
+// Torn tells, once, whether somebody has taken a qdisc or a filter off a device since it was asked last.
+func (o *Observer) Torn() bool { return o.torn.Swap(false) }
 
 // Docker tells whether Docker's events are followed at this moment.
 func (o *Observer) Docker() bool { return o.engine.following() }
