@@ -36,11 +36,13 @@ func overRules(s tables.State) map[uint32]bool {
 	return found
 }
 
-// less gives those of a set that are not in the other.
-func less(all, other map[uint32]bool) map[uint32]bool {
-	rest := maps.Clone(all)
-	maps.DeleteFunc(rest, func(index uint32, _ bool) bool { return other[index] })
-	return rest
+// changedHands gives the bridges over Docker's rules that are attached now and were not before, and the other way round. A bridge whose rules
+// come or go while it is attached does not change hands.
+func changedHands(before, after tables.State) (coming, going map[uint32]bool) {
+	coming, going = overRules(after), overRules(before)
+	maps.DeleteFunc(coming, func(index uint32, _ bool) bool { _, was := before.Bridges[index]; return was })
+	maps.DeleteFunc(going, func(index uint32, _ bool) bool { _, is := after.Bridges[index]; return is })
+	return coming, going
 }
 
 // takeOver makes flows of the connections that the kernel translates for bridges that are being attached, before anything on them is decided

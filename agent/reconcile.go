@@ -111,10 +111,9 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	if full {
 		errs = append(errs, a.believeKernel())
 	}
-	before, after := overRules(a.settled.State), overRules(r.State)
-	leaving, err := a.handOver(less(before, after))
+	coming, going := changedHands(a.settled.State, r.State)
+	leaving, err := a.handOver(going)
 	errs = append(errs, err, a.detachUnwanted(want, len(r.State.Bridges) > 0), leaving.finish(), a.attachWanted(a.unheardOf(want)))
-	coming := less(after, before)
 	if err := a.takeOver(coming, r); err != nil {
 		errs = append(errs, err)
 	}

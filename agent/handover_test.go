@@ -1,0 +1,24 @@
+package agent
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ebpfnet/ebpfnet/bpf"
+	tables "github.com/ebpfnet/ebpfnet/maps"
+)
+
+// Connections are taken over with a bridge that comes, and handed over with one that goes, over Docker's rules; rules that change behind a
+// bridge that stays move nothing.
+func TestChangedHands(t *testing.T) {
+	docker, native := bpf.Bridge{Flags: bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES}, bpf.Bridge{}
+	state := func(bridges map[uint32]bpf.Bridge) tables.State { return tables.State{Bridges: bridges} }
+	coming, going := changedHands(
+		state(map[uint32]bpf.Bridge{1: docker, 2: docker, 3: native, 4: docker, 5: native}),
+		state(map[uint32]bpf.Bridge{1: docker, 3: docker, 4: native, 6: docker, 7: native}),
+	)
+	if diff := cmp.Diff([]map[uint32]bool{{6: true}, {2: true}}, []map[uint32]bool{coming, going}); diff != "" {
+		t.Error(diff)
+	}
+}
