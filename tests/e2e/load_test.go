@@ -91,11 +91,12 @@ func (b *busy) judge(t *testing.T, when string, r lab.Round) {
 // it is away.
 func TestAgentDiesUnderLoad(t *testing.T) {
 	for _, w := range worlds() {
-		t.Run(w.String(), func(t *testing.T) { // one after the other: the load is enough for the machine
+		t.Run(w.String(), func(t *testing.T) {
+			t.Parallel()
 			h := suite.NewHost(t, w)
 			s := site{h, h.Instance(t)}
 			s.Attach(t, docker0()...)
-			b := newBusy(t, s, true, 400, 80)
+			b := newBusy(t, s, true, 200, 80)
 			restarts := map[lab.World]int{lab.Default: 2, lab.Native: 8}
 			for range restarts[w] {
 				b.during(t, "killed", func() { killAgent(t, s, true) })

@@ -26,7 +26,8 @@ func layouts(t testing.TB, s site) string {
 func TestUpgradeUnderLoad(t *testing.T) {
 	later := suite.Later(t)
 	for _, w := range worlds() {
-		t.Run(w.String(), func(t *testing.T) { // one after the other: the load is enough for the machine
+		t.Run(w.String(), func(t *testing.T) {
+			t.Parallel()
 			h := suite.NewHost(t, w)
 			s := site{h, h.Instance(t)}
 			s.Attach(t, docker0()...)
