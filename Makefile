@@ -13,6 +13,7 @@ DEB_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | 
 TEST_FLAGS ?=
 KERNELS ?=
 FUZZTIME ?= 60s
+LOAD ?= 100
 SOAK ?= 10m
 
 # sudo and su leave these out.
@@ -23,7 +24,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build deb generate test race test-deps parity fuzz soak kernels lint demo demo-clean clean
+.PHONY: help build deb generate test race test-deps parity load fuzz soak kernels lint demo demo-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,6 +59,9 @@ parity: ## what clients get on stock Docker and on ebpfnet, case by case, side b
 
 soak: test-deps ## load in every direction while everything comes, goes, dies and restarts, for SOAK; root
 	SOAK=$(SOAK) $(GO) test ./tests/e2e -run 'TestSoak|TestCycles' -count=1 -timeout 3h -v
+
+load: test-deps ## 60,000 masqueraded connections to one port, and 200,000 to many, all at once (LOAD=20: a fifth of that); root
+	LOAD=$(LOAD) $(GO) test ./tests/load -count=1 -timeout 20m -v
 
 fuzz: ## packets nobody would send, through every program, for FUZZTIME; root
 	$(GO) test ./tests/packet -run '^$$' -fuzz FuzzPrograms -fuzztime $(FUZZTIME)

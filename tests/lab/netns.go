@@ -158,6 +158,14 @@ func (n *Netns) Sysctl(t testing.TB, path string) string {
 	return strings.TrimSpace(string(value))
 }
 
+// SetSysctl writes a setting of the namespace, which keeps it.
+func (n *Netns) SetSysctl(t testing.TB, path, value string) {
+	t.Helper()
+	if err := n.setSysctl(path, value); err != nil {
+		t.Fatalf("set %s: %v", path, err)
+	}
+}
+
 func (n *Netns) setSysctl(path, value string) error {
 	return n.Do(func() error { return os.WriteFile(filepath.Join("/proc/sys", path), []byte(value), 0) })
 }
