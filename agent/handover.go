@@ -173,17 +173,26 @@ func (h *handing) pass() error {
 	return err
 }
 
+// tryHandOver is handOver where detaching goes on whatever becomes of it: somebody who wants the datapath off gets it off.
+func (a *Agent) tryHandOver(bridges map[uint32]bool) *handing {
+	h, err := a.handOver(bridges)
+	if err != nil {
+		a.log.Error("connections are cut: they cannot be handed over to the kernel", "error", err)
+	}
+	return h
+}
+
 // finish hands over what has changed until the programs were off, and ends the handover. h may be nil.
-func (h *handing) finish() error {
+func (h *handing) finish() {
 	if h == nil {
-		return nil
+		return
 	}
 	defer h.kernel.Close()
 	if err := h.pass(); err != nil {
-		return err
+		h.a.log.Error("the last connections are cut: they cannot be handed over to the kernel", "error", err)
+		return
 	}
 	h.a.log.Info("connections handed over", "flows", h.handed)
-	return nil
 }
 
 // handOverPinned is handOver for a datapath whose agent is gone. What it returns finishes that, once the programs are off. Where the datapath
@@ -208,13 +217,9 @@ func handOverPinned(p loader.Paths) (finish func()) {
 		return nothing
 	}
 	a := &Agent{host: Host{OpenConntrack: openConntrack}, log: log, dp: dp, settled: policy.Result{State: have}}
-	leaving, err := a.handOver(overRules(have))
-	if err != nil {
-		dp.Close()
-		return nothing
-	}
+	leaving := a.tryHandOver(overRules(have))
 	return func() {
-		_ = leaving.finish() // the programs are off: nothing better can be done
+		leaving.finish()
 		dp.Close()
 	}
 }

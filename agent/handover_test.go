@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"errors"
+	"log/slog"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,4 +23,15 @@ func TestChangedHands(t *testing.T) {
 	if diff := cmp.Diff([]map[uint32]bool{{6: true}, {2: true}}, []map[uint32]bool{coming, going}); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// Somebody who wants the datapath off gets it off, even where the kernel takes nothing over.
+func TestHandOverFails(t *testing.T) {
+	refuse := func() (Conntrack, error) { return nil, errors.New("no table") }
+	a := &Agent{dp: &fakeDatapath{}, log: slog.New(slog.DiscardHandler), host: Host{OpenConntrack: refuse}}
+	h := a.tryHandOver(map[uint32]bool{1: true})
+	if h != nil {
+		t.Error("something is handed over")
+	}
+	h.finish()
 }

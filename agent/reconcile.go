@@ -112,8 +112,10 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 		errs = append(errs, a.believeKernel())
 	}
 	coming, going := changedHands(a.settled.State, r.State)
-	leaving, err := a.handOver(going)
-	errs = append(errs, err, a.detachUnwanted(want, len(r.State.Bridges) > 0), leaving.finish(), a.attachWanted(a.unheardOf(want)))
+	leaving := a.tryHandOver(going)
+	errs = append(errs, a.detachUnwanted(want, len(r.State.Bridges) > 0))
+	leaving.finish()
+	errs = append(errs, a.attachWanted(a.unheardOf(want)))
 	if err := a.takeOver(coming, r); err != nil {
 		errs = append(errs, err)
 	}

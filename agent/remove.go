@@ -21,18 +21,12 @@ func (a *Agent) release() error {
 	bridges := bridgeNames(a.state)
 	ports := a.ports
 	h := a.host
-	leaving, err := a.handOver(overRules(a.settled.State))
-	if err != nil {
-		a.log.Error("connections are cut: the kernel does not take them over", "error", err)
-	}
+	leaving := a.tryHandOver(overRules(a.settled.State))
 	h.RemoveDatapath = func() error {
-		err := a.host.RemoveDatapath()
-		if err := leaving.finish(); err != nil {
-			a.log.Error("the last connections are not handed over", "error", err)
-		}
-		return err
+		defer leaving.finish()
+		return a.host.RemoveDatapath()
 	}
-	err = undo(h, a.state, ports, bridges, a.save)
+	err := undo(h, a.state, ports, bridges, a.save)
 	a.tables.Lock()
 	if a.dp != nil {
 		a.dp.Close()
