@@ -144,7 +144,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Pinned maps are taken over with their entries and their size, and both objects use the same ones.
+// K-6: pinned maps are taken over with their entries and their size, whatever size is asked for, and both objects use the same ones.
 func TestAdopt(t *testing.T) {
 	newNamespace(t)
 	p := newPaths(t)
