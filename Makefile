@@ -12,6 +12,7 @@ BUILDVCS := $(shell git rev-parse >/dev/null 2>&1 && echo auto || echo false)
 DEB_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-/+/g'),$(shell git log -1 --date=format:%Y%m%d%H%M%S --format=0~%cd.%h 2>/dev/null),0~unknown)
 TEST_FLAGS ?=
 KERNELS ?=
+KERNELS_FLAGS ?=
 FUZZTIME ?= 60s
 LOAD ?= 100
 SOAK ?= 10m
@@ -68,7 +69,7 @@ fuzz: ## packets nobody would send, through every program, for FUZZTIME; root
 
 kernels: ## the datapath in small virtual machines with Debian's kernels, from 5.10 on (KERNELS=6.1: only those); root
 	packaging/install-deps.sh kernels
-	$(GO) run ./tests/kernels $(KERNELS)
+	$(GO) run ./tests/kernels $(KERNELS_FLAGS) $(KERNELS)
 
 lint: ## gofmt, go vet, staticcheck, the direction of imports, go mod tidy
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt is not content with:"; echo "$$out"; exit 1; fi

@@ -19,7 +19,8 @@ type outcome struct {
 	console string // file with what the machine printed
 	results []step.Result
 	code    int
-	ended   bool // with RC=
+	ended   bool     // with RC=
+	left    []string // steps that nobody asked for
 	err     error
 }
 

@@ -34,6 +34,7 @@ type options struct {
 	skip, tests    string
 	timeout, fresh time.Duration
 	memory         int
+	smoke          bool
 }
 
 func run(ctx context.Context, args []string) (bool, error) {
@@ -45,6 +46,7 @@ func run(ctx context.Context, args []string) (bool, error) {
 	flags.DurationVar(&o.fresh, "fresh", 24*time.Hour, "how old the archive's lists may be")
 	flags.IntVar(&o.memory, "memory", 1024, "of a machine, in MiB")
 	flags.StringVar(&o.skip, "skip", "", "steps to leave out, as in packet,loader; they count as failed")
+	flags.BoolVar(&o.smoke, "smoke", false, "leave out the packet and the loader tests, which take most of the time")
 	flags.StringVar(&o.tests, "run", "", "which packet and loader tests to run (default: all)")
 	doc := flags.Bool("doc", false, "write docs/kernels.md and do nothing else")
 	if err := flags.Parse(args); err != nil {
@@ -56,6 +58,9 @@ func run(ctx context.Context, args []string) (bool, error) {
 	}
 	if *doc {
 		return true, os.WriteFile(filepath.Join(module, "docs", "kernels.md"), []byte(document()), 0o644)
+	}
+	if o.smoke {
+		o.skip = strings.Join(long(), ",")
 	}
 	if o.cache == "" {
 		o.cache = filepath.Join(module, ".cache", "kernels")
@@ -69,6 +74,9 @@ func run(ctx context.Context, args []string) (bool, error) {
 	}
 	return bootAll(ctx, module, chosen, o)
 }
+
+// long are the steps that take most of a kernel's time where the processor is emulated.
+func long() []string { return []string{step.Packet, step.Loader} }
 
 // choose gives the kernels of these names, all for none.
 func choose(names []string) ([]kernel, error) {
@@ -111,6 +119,9 @@ func bootAll(ctx context.Context, module string, chosen []kernel, o options) (bo
 	var all []*outcome
 	for _, k := range chosen {
 		out := boot(ctx, d, k, programs, o)
+		if o.smoke {
+			out.left = long()
+		}
 		out.judge()
 		all = append(all, out)
 		if ctx.Err() != nil {
