@@ -83,8 +83,11 @@ func replaceFile(path string, content []byte) error {
 	return os.Rename(path+".new", path)
 }
 
-// removeFile removes a file and what an interrupted replaceFile left of it.
+// removeFile removes a file and what an interrupted replaceFile left of it. No path is no file.
 func removeFile(path string) error {
+	if path == "" {
+		return nil
+	}
 	for _, p := range []string{path, path + ".new"} {
 		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
