@@ -315,6 +315,7 @@ type DatapathScratch struct {
 		AnyNeigh uint8
 		NoNeigh  uint8
 	}
+	Fib [8]uint64
 	Mtu uint16
 	Syn bool
 	_   [5]byte

@@ -45,7 +45,7 @@ static __noinline bool host_talks_udp(struct __sk_buff *skb, struct bpf_sock_tup
  * In: a packet for a published port that opens no TCP connection. Out: whether a socket of the host talks to just this peer from just this
  * port: then the packet is an answer to the host.
  */
-static __always_inline bool host_talks(struct __sk_buff *skb, const struct flow4_key *key)
+static __noinline bool host_talks(struct __sk_buff *skb, const struct flow4_key *key)
 {
 	struct bpf_sock_tuple tuple = {
 		.ipv4.saddr = key->saddr,

@@ -25,7 +25,7 @@
 GLOBAL int route_lookup(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
-	struct bpf_fib_lookup fib = {};
+	struct bpf_fib_lookup *fib;
 	struct uplink4 *uplink;
 	struct route *r;
 	__u32 flags;
@@ -34,31 +34,34 @@ GLOBAL int route_lookup(struct __sk_buff *skb)
 	if (!s)
 		return 0;
 	r = &s->route;
-	fib.family = FAMILY_INET;
-	fib.l4_protocol = r->key.proto;
-	fib.tot_len = 1; /* any: the MTU is reported, not checked */
-	fib.ipv4_src = r->key.saddr;
-	fib.ipv4_dst = r->key.daddr;
-	fib.ifindex = r->dev;
+	fib = (struct bpf_fib_lookup *)s->fib;
+	_Static_assert(sizeof(*fib) <= sizeof(s->fib), "struct bpf_fib_lookup has grown");
+	__builtin_memset(fib, 0, sizeof(*fib));
+	fib->family = FAMILY_INET;
+	fib->l4_protocol = r->key.proto;
+	fib->tot_len = 1; /* any: the MTU is reported, not checked */
+	fib->ipv4_src = r->key.saddr;
+	fib->ipv4_dst = r->key.daddr;
+	fib->ifindex = r->dev;
 	if (r->key.proto == IPPROTO_TCP || r->key.proto == IPPROTO_UDP) {
-		fib.sport = r->key.sport;
-		fib.dport = r->key.dport;
+		fib->sport = r->key.sport;
+		fib->dport = r->key.dport;
 	}
 	flags = r->flags;
 	if (has_fib_skip_neigh && r->any_neigh)
 		flags |= FIB_LOOKUP_SKIP_NEIGH;
 	if (has_fib_src)
 		flags |= FIB_LOOKUP_SRC;
-	ret = bpf_fib_lookup(skb, &fib, sizeof(fib), flags);
+	ret = bpf_fib_lookup(skb, fib, sizeof(*fib), flags);
 	if (ret != BPF_FIB_LKUP_RET_SUCCESS && ret != BPF_FIB_LKUP_RET_NO_NEIGH && ret != BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return 0;
-	if (fib.family != FAMILY_INET)
+	if (fib->family != FAMILY_INET)
 		return 0;
 	r->no_neigh = ret == BPF_FIB_LKUP_RET_NO_NEIGH;
-	r->oif = fib.ifindex;
-	r->nexthop = fib.ipv4_dst;
-	r->source = has_fib_src ? fib.ipv4_src : 0;
-	r->mtu = fib.tot_len;
+	r->oif = fib->ifindex;
+	r->nexthop = fib->ipv4_dst;
+	r->source = has_fib_src ? fib->ipv4_src : 0;
+	r->mtu = fib->tot_len;
 	/* Kernels before 5.13, and a neighbour that is not resolved yet, leave the field alone. */
 	uplink = bpf_map_lookup_elem(&uplinks4, &r->oif);
 	if (uplink && (r->mtu <= 1 || r->mtu > uplink->mtu))

@@ -32,6 +32,7 @@ struct scratch {
 	struct flow4 flow;
 	struct flow4 partner;
 	struct route route;
+	__u64 fib[8]; /* a struct bpf_fib_lookup, of route_lookup; its unions have no Go type */
 	__u16 mtu; /* for mss_clamp */
 	bool syn;  /* the packet opens a TCP connection */
 };
