@@ -86,6 +86,39 @@ static __always_inline enum drop_reason remember_pieces(struct packet *p, const 
 	return reason;
 }
 
+/* In: a flow's entry, and its key. Out: whether Docker's rules stand behind the bridge of one of its ends, and translate what we do not. */
+static __always_inline bool flow_has_rules(const struct packet *p, const struct flow4 *f)
+{
+	struct endpoint4 *ep = endpoint_find(f->daddr);
+	struct bridge4 *bridge;
+	__u32 index;
+
+	if (!ep)
+		ep = endpoint_find(p->key.saddr);
+	if (!ep)
+		return false;
+	index = ep->bridge;
+	bridge = bpf_map_lookup_elem(&bridges4, &index);
+	return bridge && (bridge->flags & BRIDGE_DOCKER_RULES);
+}
+
+/*
+ * In: the first piece of a datagram, and its flow's entry. Out: 0 with its ports left for the other pieces. Where some of them came first,
+ * the stack has them: over Docker's rules it puts the datagram together and translates it, so the first piece goes there too, with p->pass
+ * set. Otherwise nobody would translate them, and a part of a datagram is of no use: the reason to drop it. What is not translated needs
+ * nobody's help.
+ */
+static __always_inline enum drop_reason gather_pieces(struct packet *p, const struct flow4 *f)
+{
+	if ((f->addr_diff || f->port_diff) && frag_is_late(p)) {
+		if (!flow_has_rules(p, f))
+			return DROP_FRAGMENT_ORDER;
+		p->pass = PASS_FRAGMENT;
+		return DROP_NONE;
+	}
+	return remember_pieces(p, f);
+}
+
 /*
  * In: an ICMP message that is no query. Out: the verdict where it is an error about a flow of ours; VERDICT_NEXT with p->pass set where it
  * is not.
@@ -145,6 +178,8 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 		s->packet = *p;
 		*reason = resolve(skb);
 		p->pass = s->packet.pass;
+		if (p->lost && p->pass && p->dev)
+			frag_leave(p);
 		if (*reason || p->pass)
 			return VERDICT_NEXT;
 		f = flow_entered(&p->key);
@@ -154,9 +189,11 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 		}
 	}
 	if (p->fragment && !p->later) {
-		*reason = remember_pieces(p, f);
+		*reason = gather_pieces(p, f);
 		if (*reason)
 			return VERDICT_DROP;
+		if (p->pass)
+			return VERDICT_NEXT;
 	}
 	return flow_send(skb, p, f, reason);
 }

@@ -84,8 +84,9 @@ const (
 	DatapathDropReasonDROP_REWRITE           DatapathDropReason = 18
 	DatapathDropReasonDROP_NO_PEER           DatapathDropReason = 19
 	DatapathDropReasonDROP_NOT_PEER          DatapathDropReason = 20
-	DatapathDropReasonDROP_UNKNOWN_CONTAINER DatapathDropReason = 21
-	DatapathDropReasonDROP_MAX               DatapathDropReason = 22
+	DatapathDropReasonDROP_FRAGMENT_ORDER    DatapathDropReason = 21
+	DatapathDropReasonDROP_UNKNOWN_CONTAINER DatapathDropReason = 22
+	DatapathDropReasonDROP_MAX               DatapathDropReason = 23
 )
 
 type DatapathEndpoint4 struct {
@@ -180,7 +181,7 @@ type DatapathFrag4 struct {
 	Sport uint16
 	Dport uint16
 	IpId  uint16
-	Pad   uint16
+	Left  uint16
 	Seen  uint32
 }
 

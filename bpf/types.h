@@ -260,7 +260,7 @@ struct frag4 {
 	__be16 sport;
 	__be16 dport;
 	__be16 ip_id; /* it leaves with this one */
-	__u16 pad;
+	__u16 left;   /* 1: a later piece came before the first, and is with the stack */
 	__u32 seen; /* tick of the first piece */
 };
 
@@ -321,6 +321,7 @@ enum drop_reason {
 	DROP_REWRITE,	     /* the kernel refused a change to the packet */
 	DROP_NO_PEER,	     /* to an address of the hosts' network that no host has */
 	DROP_NOT_PEER,	     /* from the hosts' network, by one who does not have that address */
+	DROP_FRAGMENT_ORDER, /* the first piece of a datagram of which others came before it, so that they went another way */
 	DROP_UNKNOWN_CONTAINER, /* from or to somebody on a bridge whom the agent does not know yet, where that is asked for */
 	DROP_MAX,
 };
