@@ -8,6 +8,7 @@
 #include "begin.h"
 #include "config.h"
 #include "deliver.h"
+#include "event.h"
 #include "forward.h"
 #include "frag.h"
 #include "icmp.h"
@@ -33,10 +34,11 @@ static __always_inline __u32 unmark(struct __sk_buff *skb)
 }
 
 /* Ends a packet's way through a program: counts what was decided, and gives the verdict. */
-static __always_inline int done(struct __sk_buff *skb, const struct packet *p, enum drop_reason reason, int verdict)
+static __always_inline int done(struct __sk_buff *skb, const struct packet *p, enum hook hook, enum drop_reason reason, int verdict)
 {
 	struct endpoint4 *ep;
 
+	event_tell(skb, p, hook, reason, verdict);
 	if (reason) {
 		stats_drop(skb, reason);
 		ep = endpoint_find(p->key.daddr);
@@ -65,7 +67,7 @@ static __always_inline int done_container(struct __sk_buff *skb, const struct pa
 	/* What a stranger behind the veth sends is for from_bridge to look at. */
 	if (p->pass && p->pass != PASS_UNKNOWN_SOURCE)
 		skb->tc_index = MARK_LEFT;
-	return done(skb, p, reason, verdict);
+	return done(skb, p, HOOK_FROM_CONTAINER, reason, verdict);
 }
 
 /* What the first packet of a flow is put to on a hook: one of the functions of forward.h. */
@@ -233,6 +235,7 @@ SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
 	__u32 dev = skb->ifindex, mark = unmark(skb);
+	struct packet p = {};
 	struct veth *veth;
 
 	if (mark == MARK_DONE || skb->protocol != bpf_htons(ETH_P_IP))
@@ -244,6 +247,10 @@ int to_container(struct __sk_buff *skb)
 		stats_drop(skb, DROP_UNKNOWN_CONTAINER);
 		if (veth->id)
 			stats_received_dropped(skb, veth->slot);
+		if (monitor) {
+			packet_parse(skb, ZONE_LOCAL, &p);
+			event_tell(skb, &p, HOOK_TO_CONTAINER, DROP_UNKNOWN_CONTAINER, VERDICT_DROP);
+		}
 		return VERDICT_DROP;
 	}
 	if (veth->id)
@@ -265,7 +272,7 @@ int from_uplink(struct __sk_buff *skb)
 	reason = packet_parse(skb, ZONE_WIRE, &p);
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_uplink, &reason);
-	return done(skb, &p, reason, verdict);
+	return done(skb, &p, HOOK_FROM_UPLINK, reason, verdict);
 }
 
 /*
@@ -323,20 +330,20 @@ int to_uplink(struct __sk_buff *skb)
 		frag_find(&p);
 	if (addr_is_host(p.key.saddr)) {
 		verdict = carry_host(skb, &p, &reason);
-		return done(skb, &p, reason, verdict);
+		return done(skb, &p, HOOK_TO_UPLINK, reason, verdict);
 	}
 	reason = resolve_leaving_source(&p);
 	if (p.pass)
 		return verdict;
 	if (reason)
-		return done(skb, &p, reason, verdict);
+		return done(skb, &p, HOOK_TO_UPLINK, reason, verdict);
 	f = flow_use(skb, &p, false);
 	s = scratch_get();
 	if (!f && s) {
 		s->packet = p;
 		reason = resolve_leaving(skb);
 		if (reason)
-			return done(skb, &p, reason, verdict);
+			return done(skb, &p, HOOK_TO_UPLINK, reason, verdict);
 		f = flow_entered(&p.key);
 	}
 	if (f && p.fragment && !p.later)
@@ -345,7 +352,7 @@ int to_uplink(struct __sk_buff *skb)
 		verdict = flow_send_leaving(skb, &p, f, &reason);
 	else if (!f)
 		reason = DROP_FLOW_TABLE;
-	return done(skb, &p, reason, verdict);
+	return done(skb, &p, HOOK_TO_UPLINK, reason, verdict);
 }
 
 /* What comes up from a bridge to the host. */
@@ -363,7 +370,7 @@ int from_bridge(struct __sk_buff *skb)
 		verdict = carry(skb, &p, resolve_stranger, &reason);
 	if (verdict == VERDICT_NEXT)
 		unmark(skb);
-	return done(skb, &p, reason, verdict);
+	return done(skb, &p, HOOK_FROM_BRIDGE, reason, verdict);
 }
 
 /* What the host's stack sends down a bridge. */
@@ -382,7 +389,7 @@ int to_bridge(struct __sk_buff *skb)
 	p.dev = 0;
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_bridge, &reason);
-	return done(skb, &p, reason, verdict);
+	return done(skb, &p, HOOK_TO_BRIDGE, reason, verdict);
 }
 
 /* What comes out of the tunnel to other hosts. */
@@ -401,7 +408,7 @@ int from_overlay(struct __sk_buff *skb)
 		reason = tunnel_check(skb, &p);
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_tunnel, &reason);
-	return done(skb, &p, reason, verdict);
+	return done(skb, &p, HOOK_FROM_OVERLAY, reason, verdict);
 }
 
 /* What the host's stack sends into the tunnel: its own, and what was too big for a program. What a program sent is wrapped already. */
@@ -416,7 +423,7 @@ int to_overlay(struct __sk_buff *skb)
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
 	if (!reason)
 		reason = p.pass ? DROP_NO_PEER : tunnel_enter(skb, &p);
-	return done(skb, &p, reason, VERDICT_NEXT);
+	return done(skb, &p, HOOK_TO_OVERLAY, reason, VERDICT_NEXT);
 }
 
 /* Never attached: run by the agent to read the clock that the entries' times are in. Out: now, in ticks. */

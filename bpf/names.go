@@ -14,6 +14,7 @@ type Names struct {
 	Drops  []string // enum drop_reason
 	Passes []string // enum pass_reason
 	Paths  []string // enum flow_path
+	Hooks  []string // enum hook
 }
 
 // LoadNames parses the embedded object, which takes some milliseconds: call it once.
@@ -30,6 +31,7 @@ func LoadNames() (Names, error) {
 		{"drop_reason", "DROP_", &n.Drops},
 		{"pass_reason", "PASS_", &n.Passes},
 		{"flow_path", "PATH_", &n.Paths},
+		{"hook", "HOOK_", &n.Hooks},
 	} {
 		if *e.into, err = enumWords(spec.Types, e.enum, e.prefix); err != nil {
 			return Names{}, fmt.Errorf("read names of the datapath: %w", err)

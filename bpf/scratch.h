@@ -25,6 +25,14 @@ struct route {
 	__u8 no_neigh;	/* the next hop has not answered, or has not been asked for its link-layer address */
 };
 
+/* What becomes of a packet, on its way to an event. */
+struct told {
+	enum drop_reason drop;
+	int verdict;
+	enum hook hook;
+	__u8 pad[3];
+};
+
 struct scratch {
 	struct packet packet;
 	struct flow4_key key; /* the tuple of the flow that is being made */
@@ -35,6 +43,7 @@ struct scratch {
 	__u64 fib[8]; /* a struct bpf_fib_lookup, of route_lookup; its unions have no Go type */
 	__u16 mtu; /* for mss_clamp */
 	bool syn;  /* the packet opens a TCP connection */
+	struct told event;
 };
 
 /* One for each CPU. A program uses it within one look at a packet, and nothing can interrupt that on the same CPU. */

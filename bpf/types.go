@@ -37,6 +37,9 @@ type (
 	EndpointCounters = DatapathEndpointCounters
 	DropReason       = DatapathDropReason
 	PassReason       = DatapathPassReason
+	Event            = DatapathEvent
+	Hook             = DatapathHook
+	MonitorBit       = DatapathMonitorBit
 )
 
 // Addr gives an IPv4 address as a map holds it: four bytes in network order. The zero Addr gives 0.

@@ -345,4 +345,50 @@ enum pass_reason {
 	PASS_MAX,
 };
 
+/* Where a packet was seen. Named as drop reasons are; each is the name of the program on that hook. */
+enum hook {
+	HOOK_NONE = 0,
+	HOOK_FROM_CONTAINER,
+	HOOK_TO_CONTAINER,
+	HOOK_FROM_UPLINK,
+	HOOK_TO_UPLINK,
+	HOOK_FROM_BRIDGE,
+	HOOK_TO_BRIDGE,
+	HOOK_FROM_OVERLAY,
+	HOOK_TO_OVERLAY,
+	HOOK_MAX,
+} BYTE_ENUM;
+
+/* What is told of while somebody looks. */
+enum monitor_bit {
+	MONITOR_DROPS = 1 << 0, /* packets that are dropped */
+	MONITOR_TRACE = 1 << 1, /* all others that a program decides about */
+} BYTE_ENUM;
+
+/* As many bytes of a packet as an event holds: the headers of all but the oddest. */
+#define EVENT_BYTES 164
+
+/* What was decided about a packet. */
+struct event {
+	__u64 time; /* of CLOCK_MONOTONIC, in nanoseconds */
+	struct flow4_key before; /* the tuple as the packet came */
+	struct flow4_key after;	 /* and as it goes on */
+	__u32 ifindex; /* of the hook's device */
+	__u32 oif;     /* where its flow's entry sends it, where known */
+	__u32 src_id;  /* endpoint ids; 0: not a container */
+	__u32 dst_id;
+	__u32 rule; /* the rule that decided; 0: none */
+	__u32 len;  /* of the frame, in bytes */
+	__s32 verdict; /* the program's answer to the kernel */
+	enum drop_reason drop;
+	enum pass_reason pass;
+	__u16 captured; /* bytes in data */
+	enum hook hook;
+	enum flow_path path; /* where known */
+	__u8 known;	     /* 1: it has an entry in the flow table */
+	__u8 partial;	     /* 1: the tuples lack the ports */
+	__u8 pad[2];
+	__u8 data[EVENT_BYTES]; /* the beginning of the frame, as it goes on */
+};
+
 #endif

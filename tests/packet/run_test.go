@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ebpfnet/ebpfnet/bpf"
 )
 
 // Verdicts of the TC programs (include/uapi/linux/pkt_cls.h).
@@ -140,8 +142,11 @@ func (d *datapath) expect(tb testing.TB, h hook, f frame, want outcome) {
 	tb.Helper()
 	f = d.w.addressed(h, f)
 	before := d.counters(tb)
+	events, stop := d.watching(tb, bpf.DatapathMonitorBitMONITOR_DROPS|bpf.DatapathMonitorBitMONITOR_TRACE)
+	defer stop()
 	got := d.send(tb, h, f)
 	what := fmt.Sprintf("%s, %s %s > %s", h, f.proto, f.src, f.dst)
+	d.expectTold(tb, h, what, want.counter, events())
 
 	if got.verdict != want.verdict {
 		tb.Errorf("%s: verdict is %d, want %d", what, got.verdict, want.verdict)
