@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ebpfnet/ebpfnet/agent/monitor"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/policy"
@@ -51,6 +52,7 @@ type Agent struct {
 	quit     bool  // end, having nothing to look after
 
 	overlay membership
+	monitor *monitor.Hub
 
 	metricsURL string // empty: none; set before the loop starts
 	pageURL    string // the same
@@ -87,6 +89,7 @@ const (
 func newAgent(o Options, h Host, s State) *Agent {
 	a := &Agent{o: o, host: h, log: o.Log, state: s, problems: map[string][]string{}, requests: make(chan request), born: time.Now()}
 	a.overlay = membership{failed: make(chan error, 1), name: tunnel.DeviceName(o.Paths.Instance, loader.DefaultInstance), device: true, routes: true}
+	a.monitor = monitor.New(func(err error) { a.log.Error("events", "error", err) })
 	a.publishView()
 	return a
 }

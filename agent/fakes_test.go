@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/ebpfnet/ebpfnet/agent/client"
+	"github.com/ebpfnet/ebpfnet/agent/monitor"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
@@ -310,11 +311,14 @@ func (d *fakeDatapath) Attached() (map[int]loader.Hooks, error) {
 	return hooks, nil
 }
 
-func (d *fakeDatapath) Features() loader.Features    { return loader.Features{TicksPerSecond: 100} }
-func (d *fakeDatapath) Hook() string                 { return "tcx" }
-func (d *fakeDatapath) Notes() []string              { return nil }
-func (d *fakeDatapath) Problems() []string           { return nil }
-func (d *fakeDatapath) Close()                       {}
+func (d *fakeDatapath) Features() loader.Features { return loader.Features{TicksPerSecond: 100} }
+func (d *fakeDatapath) Hook() string              { return "tcx" }
+func (d *fakeDatapath) Notes() []string           { return nil }
+func (d *fakeDatapath) Problems() []string        { return nil }
+func (d *fakeDatapath) Close()                    {}
+
+func (d *fakeDatapath) Events() (monitor.Source, error) { return nil, errors.New("not in a lab") }
+
 func (d *fakeDatapath) Slots() policy.Slots          { return policy.Slots{Endpoints: 100, Bridges: 10} }
 func (d *fakeDatapath) Load() (maps.State, error)    { return d.lab.tables, nil }
 func (d *fakeDatapath) ClearBridgeSlot(uint16) error { return nil }

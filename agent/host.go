@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/ebpfnet/ebpfnet/agent/monitor"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
@@ -86,6 +87,8 @@ type Datapath interface {
 	Hook() string
 	Notes() []string
 	Problems() []string
+	// Events opens what the programs tell about packets.
+	Events() (monitor.Source, error)
 	Close()
 
 	Tables

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ebpfnet/ebpfnet/agent/monitor"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/maps"
@@ -74,6 +75,8 @@ func (k *kernelDatapath) reservePorts() error {
 	}
 	return k.maps.SetReservedPorts(ports)
 }
+
+func (k *kernelDatapath) Events() (monitor.Source, error) { return k.OpenEvents() }
 
 func (k *kernelDatapath) Slots() policy.Slots {
 	return policy.Slots{Endpoints: k.maps.EndpointSlots(), Bridges: k.maps.BridgeSlots()}

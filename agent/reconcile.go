@@ -170,6 +170,7 @@ func (a *Agent) ensureDatapath() error {
 	a.tables.Lock()
 	a.dp = dp
 	a.tables.Unlock()
+	a.watchWith(dp)
 	a.log.Info("datapath loaded", "hook", dp.Hook(), "bridges", len(have.Bridges), "endpoints", len(have.Veths))
 	return a.believeKernel()
 }

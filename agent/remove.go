@@ -27,6 +27,7 @@ func (a *Agent) release() error {
 		return a.host.RemoveDatapath()
 	}
 	err := undo(h, a.state, ports, bridges, a.save)
+	a.watchWith(nil)
 	a.tables.Lock()
 	if a.dp != nil {
 		a.dp.Close()

@@ -116,6 +116,7 @@ func (a *Agent) stopServer(s *http.Server, cancel context.CancelFunc) {
 }
 
 func (a *Agent) close() {
+	a.watchWith(nil)
 	a.tables.Lock()
 	defer a.tables.Unlock()
 	if a.dp != nil {

@@ -108,6 +108,29 @@ type DatapathEndpointCounters struct {
 	TxDropped uint64
 }
 
+type DatapathEvent struct {
+	_        structs.HostLayout
+	Time     uint64
+	Before   DatapathFlow4Key
+	After    DatapathFlow4Key
+	Ifindex  uint32
+	Oif      uint32
+	SrcId    uint32
+	DstId    uint32
+	Rule     uint32
+	Len      uint32
+	Verdict  int32
+	Drop     DatapathDropReason
+	Pass     DatapathPassReason
+	Captured uint16
+	Hook     DatapathHook
+	Path     DatapathFlowPath
+	Known    uint8
+	Partial  uint8
+	Pad      [2]uint8
+	Data     [164]uint8
+}
+
 type DatapathFlow4 struct {
 	_           structs.HostLayout
 	Saddr       uint32
@@ -194,10 +217,32 @@ type DatapathFrag4Key struct {
 	Zone  DatapathZone
 }
 
+type DatapathHook uint8
+
+const (
+	DatapathHookHOOK_NONE           DatapathHook = 0
+	DatapathHookHOOK_FROM_CONTAINER DatapathHook = 1
+	DatapathHookHOOK_TO_CONTAINER   DatapathHook = 2
+	DatapathHookHOOK_FROM_UPLINK    DatapathHook = 3
+	DatapathHookHOOK_TO_UPLINK      DatapathHook = 4
+	DatapathHookHOOK_FROM_BRIDGE    DatapathHook = 5
+	DatapathHookHOOK_TO_BRIDGE      DatapathHook = 6
+	DatapathHookHOOK_FROM_OVERLAY   DatapathHook = 7
+	DatapathHookHOOK_TO_OVERLAY     DatapathHook = 8
+	DatapathHookHOOK_MAX            DatapathHook = 9
+)
+
 type DatapathHostAddr4 struct {
 	_       structs.HostLayout
 	Ifindex uint32
 }
+
+type DatapathMonitorBit uint8
+
+const (
+	DatapathMonitorBitMONITOR_DROPS DatapathMonitorBit = 1
+	DatapathMonitorBitMONITOR_TRACE DatapathMonitorBit = 2
+)
 
 type DatapathNotes struct {
 	_             structs.HostLayout
@@ -316,10 +361,17 @@ type DatapathScratch struct {
 		AnyNeigh uint8
 		NoNeigh  uint8
 	}
-	Fib [8]uint64
-	Mtu uint16
-	Syn bool
-	_   [5]byte
+	Fib   [8]uint64
+	Mtu   uint16
+	Syn   bool
+	_     [1]byte
+	Event struct {
+		_       structs.HostLayout
+		Drop    DatapathDropReason
+		Verdict int32
+		Hook    DatapathHook
+		Pad     [3]uint8
+	}
 }
 
 type DatapathSock4 struct {
@@ -394,6 +446,7 @@ const (
 	DatapathMapDropStats       = "drop_stats"
 	DatapathMapEndpointStats   = "endpoint_stats"
 	DatapathMapEndpoints4      = "endpoints4"
+	DatapathMapEvents          = "events"
 	DatapathMapFlows4          = "flows4"
 	DatapathMapFlows4New       = "flows4_new"
 	DatapathMapFrags4          = "frags4"
@@ -421,10 +474,12 @@ const (
 	DatapathProgToOverlay      = "to_overlay"
 	DatapathProgToUplink       = "to_uplink"
 	DatapathVarClampMss        = "clamp_mss"
+	DatapathVarEventsLost      = "events_lost"
 	DatapathVarHasFibSkipNeigh = "has_fib_skip_neigh"
 	DatapathVarHasFibSrc       = "has_fib_src"
 	DatapathVarHasTunnelLocal  = "has_tunnel_local"
 	DatapathVarHostNetnsCookie = "host_netns_cookie"
+	DatapathVarMonitor         = "monitor"
 	DatapathVarNatPortMax      = "nat_port_max"
 	DatapathVarNatPortMin      = "nat_port_min"
 	DatapathVarTicksPerSecond  = "ticks_per_second"
@@ -492,6 +547,7 @@ type DatapathMapSpecs struct {
 	DropStats     *ebpf.MapSpec `ebpf:"drop_stats"`
 	EndpointStats *ebpf.MapSpec `ebpf:"endpoint_stats"`
 	Endpoints4    *ebpf.MapSpec `ebpf:"endpoints4"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows4        *ebpf.MapSpec `ebpf:"flows4"`
 	Flows4New     *ebpf.MapSpec `ebpf:"flows4_new"`
 	Frags4        *ebpf.MapSpec `ebpf:"frags4"`
@@ -516,10 +572,12 @@ type DatapathMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DatapathVariableSpecs struct {
 	ClampMss        *ebpf.VariableSpec `ebpf:"clamp_mss"`
+	EventsLost      *ebpf.VariableSpec `ebpf:"events_lost"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
 	HasTunnelLocal  *ebpf.VariableSpec `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.VariableSpec `ebpf:"host_netns_cookie"`
+	Monitor         *ebpf.VariableSpec `ebpf:"monitor"`
 	NatPortMax      *ebpf.VariableSpec `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.VariableSpec `ebpf:"nat_port_min"`
 	TicksPerSecond  *ebpf.VariableSpec `ebpf:"ticks_per_second"`
@@ -550,6 +608,7 @@ type DatapathMaps struct {
 	DropStats     *ebpf.Map `ebpf:"drop_stats"`
 	EndpointStats *ebpf.Map `ebpf:"endpoint_stats"`
 	Endpoints4    *ebpf.Map `ebpf:"endpoints4"`
+	Events        *ebpf.Map `ebpf:"events"`
 	Flows4        *ebpf.Map `ebpf:"flows4"`
 	Flows4New     *ebpf.Map `ebpf:"flows4_new"`
 	Frags4        *ebpf.Map `ebpf:"frags4"`
@@ -576,6 +635,7 @@ func (m *DatapathMaps) Close() error {
 		m.DropStats,
 		m.EndpointStats,
 		m.Endpoints4,
+		m.Events,
 		m.Flows4,
 		m.Flows4New,
 		m.Frags4,
@@ -601,10 +661,12 @@ func (m *DatapathMaps) Close() error {
 // It can be passed to LoadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DatapathVariables struct {
 	ClampMss        *ebpf.Variable `ebpf:"clamp_mss"`
+	EventsLost      *ebpf.Variable `ebpf:"events_lost"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`
 	HasTunnelLocal  *ebpf.Variable `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.Variable `ebpf:"host_netns_cookie"`
+	Monitor         *ebpf.Variable `ebpf:"monitor"`
 	NatPortMax      *ebpf.Variable `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.Variable `ebpf:"nat_port_min"`
 	TicksPerSecond  *ebpf.Variable `ebpf:"ticks_per_second"`

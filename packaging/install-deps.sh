@@ -23,6 +23,7 @@ test=(
 	systemd-analyze:systemd
 	chromium:chromium
 	etcd:etcd-server
+	tshark:tshark
 	# make generate
 	clang-19:clang-19
 	llvm-strip-19:llvm-19

@@ -108,39 +108,11 @@ func (c *Client) Flows(ctx context.Context, container, proto string) (l []api.Fl
 }
 
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	var body bytes.Buffer
-	if in != nil {
-		if err := json.NewEncoder(&body).Encode(in); err != nil {
-			return fmt.Errorf("encode request: %w", err)
-		}
-	}
-	u := url.URL{Scheme: "http", Host: "agent", Path: "/v1/" + path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), &body)
+	resp, err := c.open(ctx, method, path, query, in)
 	if err != nil {
-		return fmt.Errorf("ask agent: %w", err)
-	}
-	resp, err := c.http.Do(req)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return ErrNoAgent
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF):
-		// It was there when we came, and ended before it answered.
-		return ErrNoAgent
-	case errors.Is(err, fs.ErrPermission):
-		return ErrForbidden
-	case errors.Is(err, context.DeadlineExceeded):
-		return errors.New("the agent does not answer: see its log")
-	case err != nil:
-		return fmt.Errorf("ask agent: %w", err)
+		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		var e api.Error
-		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
-			return fmt.Errorf("ask agent: it answered %s", resp.Status)
-		}
-		return &RequestError{Message: e.Message, Usage: e.Usage}
-	}
 	if out == nil {
 		return nil
 	}
@@ -148,6 +120,44 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return fmt.Errorf("read the agent's answer: %w", err)
 	}
 	return nil
+}
+
+// open makes a request and gives the answer, which is no refusal, for the caller to read and close.
+func (c *Client) open(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+	}
+	u := url.URL{Scheme: "http", Host: "agent", Path: "/v1/" + path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), &body)
+	if err != nil {
+		return nil, fmt.Errorf("ask agent: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, ErrNoAgent
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF):
+		// It was there when we came, and ended before it answered.
+		return nil, ErrNoAgent
+	case errors.Is(err, fs.ErrPermission):
+		return nil, ErrForbidden
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, errors.New("the agent does not answer: see its log")
+	case err != nil:
+		return nil, fmt.Errorf("ask agent: %w", err)
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		var e api.Error
+		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
+			return nil, fmt.Errorf("ask agent: it answered %s", resp.Status)
+		}
+		return nil, &RequestError{Message: e.Message, Usage: e.Usage}
+	}
+	return resp, nil
 }
 
 // Activity asks what goes on.

@@ -54,7 +54,7 @@ Start with 'ebpfnet doctor', then 'ebpfnet attach --bridge docker0'. 'ebpfnet de
 		"where Docker listens, for the agent and for doctor (env DOCKER_HOST)")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 	root.AddCommand(
-		newAttach(a), newDetach(a), newStatus(a), newEndpoint(a), newPublish(a), newUnpublish(a), newPort(a), newFlow(a), newPeer(a), newTop(a),
+		newAttach(a), newDetach(a), newStatus(a), newEndpoint(a), newPublish(a), newUnpublish(a), newPort(a), newFlow(a), newPeer(a), newTop(a), newMonitor(a),
 		newDoctor(a), newAgent(a), newVersion(a),
 	)
 	root.InitDefaultCompletionCmd()
@@ -84,7 +84,11 @@ func (a *app) client() *client.Client { return client.New(a.paths().Socket) }
 func (a *app) ask(ctx context.Context, request func(context.Context, *client.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	err := request(ctx, a.client())
+	return a.explain(request(ctx, a.client()))
+}
+
+// explain says why there is nobody to ask.
+func (a *app) explain(err error) error {
 	switch {
 	case errors.Is(err, client.ErrNoAgent):
 		return fmt.Errorf("no agent runs for instance %s: `%s` starts one", a.instance, a.commandLine("attach --bridge docker0"))
