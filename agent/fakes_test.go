@@ -121,6 +121,7 @@ func (l *lab) start(background bool) {
 		RemoveOverlay:    func() error { return nil },
 		Overlay:          noOverlay{},
 		Listening:        l.listening,
+		EndUDP:           func(map[uint64]bool) (int, error) { return 0, nil },
 		Forwards:         func() (bool, error) { return true, nil },
 		Inside:           func(int) (observe.Pair, error) { return observe.Pair{}, errors.New("not in a lab") },
 		DeviceExists:     func(name string) bool { return name == "veth0" },
@@ -348,6 +349,10 @@ func (d *fakeDatapath) DeleteFlowsOf(ids map[uint32]bool) (int, error) {
 		d.op("purge %d", id)
 	}
 	return len(ids), nil
+}
+
+func (d *fakeDatapath) ForgetSockets(func(bpf.SockKey, bpf.Sock) bool) (map[uint64]bool, error) {
+	return nil, nil
 }
 
 func (d *fakeDatapath) PathStats(uint16) ([]bpf.Counter, error) { return nil, nil }

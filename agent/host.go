@@ -26,6 +26,8 @@ type Host struct {
 	RemoveDatapath func() error
 	// RemoveOverlay takes away what there is for the way to other hosts.
 	RemoveOverlay func() error
+	// EndUDP ends the host's UDP sockets that have one of the cookies.
+	EndUDP func(cookies map[uint64]bool) (int, error)
 	// Listening names a socket in the way of a published port, or "".
 	Listening func(addr netip.Addr, first, last uint16, proto uint8) (string, error)
 	// DeviceExists tells whether there is a network device of that name.
@@ -106,6 +108,8 @@ type Tables interface {
 	ClearBridgeSlot(slot uint16) error
 	// DeleteFlowsOf deletes the flows of endpoints, by id.
 	DeleteFlowsOf(ids map[uint32]bool) (int, error)
+	// ForgetSockets forgets the host's sockets for which stale says so, and gives their cookies.
+	ForgetSockets(stale func(bpf.SockKey, bpf.Sock) bool) (map[uint64]bool, error)
 	// Now is the time in ticks, which flow entries' times are told in.
 	Now() (uint32, error)
 	Config() (bpf.Config, error)

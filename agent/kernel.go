@@ -96,6 +96,11 @@ func (k *kernelDatapath) EndpointStats(slot uint16) (bpf.EndpointCounters, error
 func (k *kernelDatapath) DeleteFlowsOf(ids map[uint32]bool) (int, error) {
 	return k.maps.DeleteFlowsOf(ids)
 }
+
+func (k *kernelDatapath) ForgetSockets(stale func(bpf.SockKey, bpf.Sock) bool) (map[uint64]bool, error) {
+	return k.maps.ForgetSockets(stale)
+}
+
 func (k *kernelDatapath) Config() (bpf.Config, error)             { return k.maps.Config() }
 func (k *kernelDatapath) Flows(fn func(*maps.FlowRow) bool) error { return k.maps.Flows(fn) }
 func (k *kernelDatapath) Fill() []maps.Fill                       { return k.maps.Fill() }

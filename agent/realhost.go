@@ -10,6 +10,7 @@ import (
 
 	"github.com/ebpfnet/ebpfnet/agent/firewall"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
+	"github.com/ebpfnet/ebpfnet/agent/sockets"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
@@ -49,6 +50,7 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 		},
 		RemoveDatapath: func() error { return loader.RemoveAll(o.Paths) },
 		RemoveOverlay:  func() error { return removeOverlay(tunnel.Kernel{}, o.Paths, o.Overlay.SubnetFile) },
+		EndUDP:         sockets.EndUDP,
 		Listening:      listenedOn,
 		DeviceExists:   deviceExists,
 		Forwards:       forwards,

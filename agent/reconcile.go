@@ -307,6 +307,9 @@ func (a *Agent) writeTables(r policy.Result, verify bool) error {
 	if err := a.purge(t.Gone); err != nil {
 		return err
 	}
+	if err := a.endSockets(r); err != nil {
+		a.log.Warn("sockets of the host towards a port that leads elsewhere", "error", err)
+	}
 	a.ids.Settle(t)
 	return err
 }

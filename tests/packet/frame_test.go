@@ -57,10 +57,11 @@ func icmp(src, dst string, kind uint8, id uint16) frame {
 	}
 }
 
-// icmpError is an error of a code about a packet, of which it quotes the first n bytes behind the link-layer header. word is the lower half
+// icmpError is an error of a code about a packet, of which it quotes the first n bytes behind the link-layer header, or all. word is the lower half
 // of its second word: the MTU, if the packet was too big.
 func icmpError(src, dst string, kind, code uint8, word uint16, about frame, n int) frame {
-	f := icmp(src, dst, kind, 0).data(about.bytes()[14 : 14+n])
+	packet := about.bytes()[14:]
+	f := icmp(src, dst, kind, 0).data(packet[:min(n, len(packet))])
 	f.icmp, f.seq = layers.CreateICMPv4TypeCode(kind, code), word
 	return f
 }

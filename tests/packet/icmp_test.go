@@ -15,12 +15,14 @@ const (
 
 	fragNeeded = 4
 	portClosed = 3
+	everything = 2000
 	wholeQuote = 548 // what a 576-byte error has room for (RFC 1812, section 4.3.2.3)
 	shortQuote = 28  // RFC 792: the header and 8 bytes
 	router     = "198.51.100.254"
 )
 
-// testErrorsIn: ICMP errors from outside about what containers sent, and about what they answered.
+// testErrorsIn: ICMP errors from outside about what containers sent, and about what they answered. A-4: some quote the whole packet, so that
+// the checksum inside has to come out right too.
 func testErrorsIn(t *testing.T, d *datapath) {
 	big := make([]byte, 1000)
 	for i := range big {
@@ -50,7 +52,7 @@ func testErrorsIn(t *testing.T, d *datapath) {
 		},
 	}
 	for _, c := range flows {
-		for _, n := range []int{shortQuote, 40, wholeQuote} {
+		for _, n := range []int{shortQuote, 40, wholeQuote, everything} {
 			for _, kind := range []struct{ kind, code uint8 }{{unreachable, fragNeeded}, {unreachable, portClosed}, {unreachable, 13}, {timeExceeded, 0}, {badParameter, 0}} {
 				for _, from := range []string{router, "192.0.2.10"} {
 					t.Run(fmt.Sprintf("A-8 %s, %d bytes quoted, type %d code %d from %s", c.name, n, kind.kind, kind.code, from), func(t *testing.T) {

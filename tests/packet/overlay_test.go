@@ -127,6 +127,45 @@ func testOverlay(t *testing.T, d *datapath) {
 			want: dropped("no_peer"),
 		},
 	})
+	// H-22: one client, from one port, by the published port and then straight to the container's own: each gets its own answers.
+	t.Run("H-22 by a published port and straight, from one port", func(t *testing.T) {
+		for _, straightFirst := range []bool{false, true} {
+			d.reset(t)
+			d.change(t, func(s *state.State) { d.w.network(s); publish(s, "tcp", "0.0.0.0:8080", "172.17.0.2:80") })
+			published, straight := tcp("10.200.3.5:4321", "198.51.100.1:8080", "S"), tcp("10.200.3.5:4321", "172.17.0.2:80", "S")
+			order := []frame{published, straight}
+			if straightFirst {
+				order = []frame{straight, published}
+			}
+			var seen []string
+			for _, f := range order {
+				r := d.send(t, fromUplink("up0"), f)
+				src, dst := r.addresses()
+				if r.verdict != verdictRedirect || dst != "172.17.0.2:80" {
+					t.Fatalf("straight first %v: verdict %d, to %s", straightFirst, r.verdict, dst)
+				}
+				seen = append(seen, src)
+			}
+			if seen[0] != "10.200.3.5:4321" || seen[1] == seen[0] {
+				t.Fatalf("straight first %v: the container sees %q", straightFirst, seen)
+			}
+			for i, f := range order {
+				r := d.send(t, fromContainer("c1"), tcp("172.17.0.2:80", seen[i], "SA"))
+				if src, dst := r.addresses(); r.verdict != verdictRedirect || src != f.dst || dst != f.src {
+					t.Errorf("straight first %v: the answer to %s leaves from %s to %s", straightFirst, f.dst, src, dst)
+				}
+			}
+		}
+	})
+	// B-5: what dials a container straight is answered from the container's own address.
+	t.Run("B-5 an echo straight to a container", func(t *testing.T) {
+		d.reset(t)
+		d.change(t, d.w.network)
+		in := echo("10.200.3.5", "172.17.0.2", 7)
+		d.expect(t, fromUplink("up0"), in, redirected("br0 overlay", in.withTTL(63).macs(d.w.gateway("c1"))))
+		out := echoReply("172.17.0.2", "10.200.3.5", 7)
+		d.expect(t, fromContainer("c1"), out, redirected("br0 overlay", out.withTTL(63)))
+	})
 	// J-7: a peer that moves takes its flows along; one that goes takes them with it, and nothing is masqueraded instead.
 	t.Run("J-7 the peer moves, then goes", func(t *testing.T) {
 		d.reset(t)
