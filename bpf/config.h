@@ -22,8 +22,11 @@ volatile const __u8 has_tunnel_local = 0;
 volatile const __u16 nat_port_min = 1024;
 volatile const __u16 nat_port_max = 65535;
 
-/* Lower the segment size that TCP connections announce to what their route takes. */
-volatile const __u8 clamp_mss = 1;
+/*
+ * The largest segment size that a TCP connection may announce when it crosses a network, in bytes; what its route takes is a limit beside
+ * it. 0: what is announced is left alone.
+ */
+volatile const __u16 mss_limit = 65535;
 
 /* Ticks (bpf_jiffies64) in a second. */
 volatile const __u32 ticks_per_second = 250;

@@ -473,13 +473,13 @@ const (
 	DatapathProgToContainer    = "to_container"
 	DatapathProgToOverlay      = "to_overlay"
 	DatapathProgToUplink       = "to_uplink"
-	DatapathVarClampMss        = "clamp_mss"
 	DatapathVarEventsLost      = "events_lost"
 	DatapathVarHasFibSkipNeigh = "has_fib_skip_neigh"
 	DatapathVarHasFibSrc       = "has_fib_src"
 	DatapathVarHasTunnelLocal  = "has_tunnel_local"
 	DatapathVarHostNetnsCookie = "host_netns_cookie"
 	DatapathVarMonitor         = "monitor"
+	DatapathVarMssLimit        = "mss_limit"
 	DatapathVarNatPortMax      = "nat_port_max"
 	DatapathVarNatPortMin      = "nat_port_min"
 	DatapathVarTicksPerSecond  = "ticks_per_second"
@@ -571,13 +571,13 @@ type DatapathMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DatapathVariableSpecs struct {
-	ClampMss        *ebpf.VariableSpec `ebpf:"clamp_mss"`
 	EventsLost      *ebpf.VariableSpec `ebpf:"events_lost"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
 	HasTunnelLocal  *ebpf.VariableSpec `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.VariableSpec `ebpf:"host_netns_cookie"`
 	Monitor         *ebpf.VariableSpec `ebpf:"monitor"`
+	MssLimit        *ebpf.VariableSpec `ebpf:"mss_limit"`
 	NatPortMax      *ebpf.VariableSpec `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.VariableSpec `ebpf:"nat_port_min"`
 	TicksPerSecond  *ebpf.VariableSpec `ebpf:"ticks_per_second"`
@@ -660,13 +660,13 @@ func (m *DatapathMaps) Close() error {
 //
 // It can be passed to LoadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DatapathVariables struct {
-	ClampMss        *ebpf.Variable `ebpf:"clamp_mss"`
 	EventsLost      *ebpf.Variable `ebpf:"events_lost"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`
 	HasTunnelLocal  *ebpf.Variable `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.Variable `ebpf:"host_netns_cookie"`
 	Monitor         *ebpf.Variable `ebpf:"monitor"`
+	MssLimit        *ebpf.Variable `ebpf:"mss_limit"`
 	NatPortMax      *ebpf.Variable `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.Variable `ebpf:"nat_port_min"`
 	TicksPerSecond  *ebpf.Variable `ebpf:"ticks_per_second"`

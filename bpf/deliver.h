@@ -207,7 +207,7 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 		return flow_leave(skb, p, f, PASS_TTL, reason);
 	if (f->mtu && p->len > f->mtu)
 		return flow_leave(skb, p, f, PASS_MTU, reason);
-	if (clamp_mss && routed && (p->tcp_flags & TH_SYN))
+	if (mss_limit && routed && (p->tcp_flags & TH_SYN))
 		flow_clamp(skb, p, f);
 	if (routed || f->addr_diff || f->port_diff) {
 		*reason = nat_rewrite(skb, p, f, routed);

@@ -32,24 +32,27 @@ struct tcp_option {
 #define MSS_OVERHEAD (sizeof(struct iphdr) + sizeof(struct tcphdr))
 
 /*
- * In: in scratch a SYN, and in s->mtu the smaller MTU of its connection's two directions. Out: the segment size that it announces is no
- * larger than that MTU allows. A SYN that announces none is left so: the peer then takes 536.
+ * In: in scratch a SYN, and in s->mtu the smaller MTU of its connection's two directions, 0 where neither is known. Out: the segment size
+ * that it announces is no larger than that MTU allows, and than the setting. A SYN that announces none is left so: the peer then takes 536.
  */
 GLOBAL int mss_clamp(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
+	__u16 most = mss_limit;
 	__u32 l4, off, end;
 	__u8 doff;
 
-	if (!s || s->mtu <= MSS_OVERHEAD)
+	if (!s)
 		return 0;
+	if (s->mtu > MSS_OVERHEAD && s->mtu - MSS_OVERHEAD < most)
+		most = s->mtu - MSS_OVERHEAD;
 	l4 = s->packet.l4_off & 0x7f;
 	if (bpf_skb_load_bytes(skb, l4 + 12, &doff, sizeof(doff)))
 		return 0;
 	off = l4 + sizeof(struct tcphdr);
 	end = l4 + (doff >> 4) * 4;
 	for (int i = 0; i < TCP_OPTIONS; i++) {
-		__u16 mss, limit, from_sum, to_sum;
+		__u16 mss, from_sum, to_sum;
 		struct tcp_option option;
 		__be16 to;
 
@@ -58,14 +61,13 @@ GLOBAL int mss_clamp(struct __sk_buff *skb)
 		if (option.type == TCPOPT_END)
 			return 0;
 		if (option.type == TCPOPT_MSS && option.size == sizeof(option)) {
-			limit = s->mtu - MSS_OVERHEAD;
 			mss = bpf_ntohs(option.mss);
-			if (mss <= limit)
+			if (mss <= most)
 				return 0;
-			to = bpf_htons(limit);
+			to = bpf_htons(most);
 			/* At an odd place each byte is the other half of the checksum's word. */
 			from_sum = (off - l4) & 1 ? mss : option.mss;
-			to_sum = (off - l4) & 1 ? limit : to;
+			to_sum = (off - l4) & 1 ? most : to;
 			bpf_skb_store_bytes(skb, off + offsetof(struct tcp_option, mss), &to, sizeof(to), 0);
 			bpf_l4_csum_replace(skb, l4 + offsetof(struct tcphdr, check), from_sum, to_sum, sizeof(to_sum));
 			return 1;

@@ -45,11 +45,11 @@ const (
 	SockProgSockRecvmsg6     = "sock_recvmsg6"
 	SockProgSockSendmsg4     = "sock_sendmsg4"
 	SockProgSockSendmsg6     = "sock_sendmsg6"
-	SockVarClampMss          = "clamp_mss"
 	SockVarHasFibSkipNeigh   = "has_fib_skip_neigh"
 	SockVarHasFibSrc         = "has_fib_src"
 	SockVarHasTunnelLocal    = "has_tunnel_local"
 	SockVarHostNetnsCookie   = "host_netns_cookie"
+	SockVarMssLimit          = "mss_limit"
 	SockVarNatPortMax        = "nat_port_max"
 	SockVarNatPortMin        = "nat_port_min"
 	SockVarTicksPerSecond    = "ticks_per_second"
@@ -138,11 +138,11 @@ type SockMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockVariableSpecs struct {
-	ClampMss        *ebpf.VariableSpec `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
 	HasTunnelLocal  *ebpf.VariableSpec `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.VariableSpec `ebpf:"host_netns_cookie"`
+	MssLimit        *ebpf.VariableSpec `ebpf:"mss_limit"`
 	NatPortMax      *ebpf.VariableSpec `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.VariableSpec `ebpf:"nat_port_min"`
 	TicksPerSecond  *ebpf.VariableSpec `ebpf:"ticks_per_second"`
@@ -221,11 +221,11 @@ func (m *SockMaps) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockVariables struct {
-	ClampMss        *ebpf.Variable `ebpf:"clamp_mss"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`
 	HasTunnelLocal  *ebpf.Variable `ebpf:"has_tunnel_local"`
 	HostNetnsCookie *ebpf.Variable `ebpf:"host_netns_cookie"`
+	MssLimit        *ebpf.Variable `ebpf:"mss_limit"`
 	NatPortMax      *ebpf.Variable `ebpf:"nat_port_max"`
 	NatPortMin      *ebpf.Variable `ebpf:"nat_port_min"`
 	TicksPerSecond  *ebpf.Variable `ebpf:"ticks_per_second"`

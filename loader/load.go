@@ -125,6 +125,7 @@ func (d *Datapath) configure(sp specs, s Settings) error {
 			bpf.DatapathVarHasFibSkipNeigh: flag(d.features.FibSkipNeigh),
 			bpf.DatapathVarHasFibSrc:       flag(d.features.FibSrc),
 			bpf.DatapathVarHasTunnelLocal:  flag(d.features.TunnelLocal),
+			bpf.DatapathVarMssLimit:        s.MSS,
 			bpf.DatapathVarNatPortMin:      s.NATPortMin,
 			bpf.DatapathVarNatPortMax:      s.NATPortMax,
 			bpf.DatapathVarTicksPerSecond:  d.features.TicksPerSecond,

@@ -23,6 +23,9 @@ type Settings struct {
 	// The ports that a masqueraded flow leaves with when it cannot keep its own, both included.
 	NATPortMin uint16 `json:"nat_port_min"`
 	NATPortMax uint16 `json:"nat_port_max"`
+
+	// The largest TCP segment size that a connection across networks may announce, in bytes, beside what its route takes; 0: none is changed.
+	MSS uint16 `json:"mss"`
 }
 
 // DefaultSettings are those of a host with up to some thousand containers.
@@ -35,6 +38,7 @@ func DefaultSettings() Settings {
 		HostSockets: 65536,
 		NATPortMin:  1024,
 		NATPortMax:  65535,
+		MSS:         65535,
 	}
 }
 

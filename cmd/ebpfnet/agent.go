@@ -77,6 +77,8 @@ Sizes apply to tables that are not there yet.`,
 	f.Uint32Var(&o.Settings.HostSockets, "host-sockets", o.Settings.HostSockets, "largest number of sockets of the host towards published ports")
 	f.Uint16Var(&o.Settings.NATPortMin, "nat-port-min", o.Settings.NATPortMin, "lowest port that a masqueraded flow leaves with")
 	f.Uint16Var(&o.Settings.NATPortMax, "nat-port-max", o.Settings.NATPortMax, "highest port that a masqueraded flow leaves with")
+	f.Uint16Var(&o.Settings.MSS, "mss", o.Settings.MSS,
+		"largest TCP segment size, in bytes, that connections across networks announce, beside what their route takes; 0 changes none")
 	f.BoolVar(&o.Background, "background", false, "it was started by attach: end with detach --all")
 	f.IntVar(&readyFD, "ready-fd", 0, "descriptor to tell readiness on")
 	for _, hidden := range []string{"background", "ready-fd"} {
