@@ -318,6 +318,12 @@ func (d *fakeDatapath) Notes() []string           { return nil }
 func (d *fakeDatapath) Problems() []string        { return nil }
 func (d *fakeDatapath) Close()                    {}
 
+func (d *fakeDatapath) NewTrial([]string, []maps.FlowEntry) (*loader.Trial, error) {
+	return nil, errors.New("not in a lab")
+}
+
+func (d *fakeDatapath) FlowsWith(map[uint32]bool, int) ([]maps.FlowEntry, error) { return nil, nil }
+
 func (d *fakeDatapath) Events() (monitor.Source, error) { return nil, errors.New("not in a lab") }
 
 func (d *fakeDatapath) Slots() policy.Slots          { return policy.Slots{Endpoints: 100, Bridges: 10} }

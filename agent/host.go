@@ -7,6 +7,7 @@ import (
 
 	"github.com/ebpfnet/ebpfnet/agent/monitor"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
+	"github.com/ebpfnet/ebpfnet/agent/trace"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
@@ -42,6 +43,8 @@ type Host struct {
 	Overlay     overlayHost
 	// OpenConntrack opens the kernel's table of tracked connections.
 	OpenConntrack func() (Conntrack, error)
+	// Way asks the kernel where a packet goes: one that comes in by a device, or, where from is 0, that the host sends.
+	Way func(src, dst netip.Addr, from int) (trace.Way, error)
 	// Route gives the way of a packet from a container behind a bridge: the device, and the next hop.
 	Route    routeFunc
 	Sysctls  sysctls
@@ -91,6 +94,8 @@ type Datapath interface {
 	Problems() []string
 	// Events opens what the programs tell about packets.
 	Events() (monitor.Source, error)
+	// NewTrial loads a copy of programs to try packets on.
+	NewTrial(programs []string, entries []maps.FlowEntry) (*loader.Trial, error)
 	Close()
 
 	Tables
@@ -120,6 +125,8 @@ type Tables interface {
 	BeginNothing(bridges map[uint32]bool) error
 	// FlowEntries tells every entry, both of a flow's.
 	FlowEntries(fn func(*bpf.FlowKey, *bpf.Flow)) error
+	// FlowsWith gives the entries that have one of the addresses.
+	FlowsWith(addrs map[uint32]bool, most int) ([]maps.FlowEntry, error)
 	// Expire deletes idle flows and counts the others.
 	Expire(now uint32, cfg bpf.Config) (maps.Sweep, error)
 	// Fill tells how full the maps are that Sync writes.

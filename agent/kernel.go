@@ -114,6 +114,10 @@ func (k *kernelDatapath) FlowEntries(fn func(*bpf.FlowKey, *bpf.Flow)) error {
 	return k.maps.FlowEntries(fn)
 }
 
+func (k *kernelDatapath) FlowsWith(addrs map[uint32]bool, most int) ([]maps.FlowEntry, error) {
+	return k.maps.FlowsWith(addrs, most)
+}
+
 func (k *kernelDatapath) Expire(now uint32, cfg bpf.Config) (maps.Sweep, error) {
 	return k.maps.Expire(now, cfg)
 }

@@ -163,6 +163,7 @@ func (n *eventNamer) event(e *bpf.Event) api.Event {
 	}
 	if e.Known != 0 {
 		row.Path = word(n.names.Paths, int(e.Path))
+		row.Out = n.device(e.Oif)
 	}
 	switch {
 	case e.Drop != 0:

@@ -60,6 +60,7 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 		FDB:            kernelFDB{&netlink.Handle{}},
 		OpenConntrack:  openConntrack,
 		Route:          kernelRoute,
+		Way:            kernelWay,
 		Features:       features,
 		Names:          names,
 	}, nil

@@ -51,6 +51,7 @@ func (a *Agent) handler(ctx context.Context) http.Handler {
 	mux.HandleFunc("GET /v1/endpoint", answer(func(r *http.Request) (any, error) { return a.getEndpoint(r.URL.Query().Get("name")) }))
 	mux.HandleFunc("GET /v1/ports", answer(func(*http.Request) (any, error) { return a.view.Load().ports(), nil }))
 	mux.HandleFunc("GET /v1/flows", a.serveFlows)
+	mux.HandleFunc("POST /v1/trace", answer(func(r *http.Request) (any, error) { return a.trace(r) }))
 	mux.HandleFunc("GET /v1/monitor", func(w http.ResponseWriter, r *http.Request) { a.serveMonitor(ctx, w, r) })
 	mux.HandleFunc("GET /v1/activity", answer(func(*http.Request) (any, error) { return a.activity() }))
 	if a.o.Debug {

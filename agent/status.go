@@ -23,6 +23,7 @@ func (a *Agent) status() api.Status {
 		Bridges:  v.bridgeStatus(),
 		Uplinks:  v.uplinkStatus(f.Hook()),
 		Kernel:   api.KernelStatus{Release: f.Release, Hook: f.Hook(), Features: f.Map()},
+		Monitors: a.monitor.Subscribers(),
 		Problems: slices.Clone(v.problems),
 	}
 	if a.o.Background {

@@ -22,11 +22,34 @@ type Events struct {
 
 // OpenEvents opens the ring. What was left in it by an earlier reader comes first (see bpf.Event.Time). Nothing is written to it before Tell.
 func (d *Datapath) OpenEvents() (*Events, error) {
-	ring, err := ringbuf.NewReader(d.TC.Events)
+	return openEvents(d.TC.Events, d.TC.Monitor, d.TC.EventsLost)
+}
+
+func openEvents(m *ebpf.Map, bits, lost *ebpf.Variable) (*Events, error) {
+	ring, err := ringbuf.NewReader(m)
 	if err != nil {
 		return nil, fmt.Errorf("open events: %w", err)
 	}
-	return &Events{ring: ring, bits: d.TC.Monitor, lost: d.TC.EventsLost}, nil
+	return &Events{ring: ring, bits: bits, lost: lost}, nil
+}
+
+// next gives the event that is there; nil where there is none.
+func (e *Events) next() (*bpf.Event, error) {
+	if err := e.ring.Flush(); err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	var found *bpf.Event
+	for {
+		var ev bpf.Event
+		err := e.Read(&ev)
+		if errors.Is(err, ringbuf.ErrFlushed) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = &ev
+	}
 }
 
 // Tell says which events the programs write: drops, and all else that they decide (trace). They begin or end with that at once.

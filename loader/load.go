@@ -24,6 +24,7 @@ type Datapath struct {
 
 	maps        *maps.Maps
 	paths       Paths
+	settings    Settings // as they were asked for
 	features    Features
 	mountinfo   string
 	notes       []string
@@ -77,7 +78,7 @@ func load(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err error) {
 		return nil, fmt.Errorf("lift the limit of locked memory: %w", err)
 	}
 
-	d := &Datapath{paths: p, features: f, mountinfo: "/proc/self/mountinfo"}
+	d := &Datapath{paths: p, settings: s, features: f, mountinfo: "/proc/self/mountinfo"}
 	if err := d.configure(sp, s); err != nil {
 		return nil, err
 	}

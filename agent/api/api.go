@@ -51,6 +51,7 @@ type Status struct {
 	Uplinks  []UplinkStatus `json:"uplinks"`
 	Overlay  *OverlayStatus `json:"overlay,omitempty"`
 	Kernel   KernelStatus   `json:"kernel"`
+	Monitors int            `json:"monitors"` // how many look at packets (see MonitorQuery); while none does, packets pay nothing for it
 	Problems []string       `json:"problems"`
 }
 

@@ -29,6 +29,7 @@ type Event struct {
 	Reason     string    `json:"reason,omitempty"`
 	Rule       uint32    `json:"rule,omitempty"`
 	Path       string    `json:"path,omitempty"`
+	Out        string    `json:"out,omitempty"` // the device that its flow leads to: a container's veth, an uplink
 	From       string    `json:"from,omitempty"`
 	To         string    `json:"to,omitempty"`
 	Proto      string    `json:"proto,omitempty"` // empty where it is not IPv4

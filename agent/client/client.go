@@ -102,6 +102,11 @@ func (c *Client) RemovePeer(ctx context.Context, q api.PeerRequest) error {
 	return c.do(ctx, http.MethodPost, "peers/remove", nil, q, nil)
 }
 
+// Trace asks what would become of a packet.
+func (c *Client) Trace(ctx context.Context, q api.TraceQuery) (t api.Trace, err error) {
+	return t, c.do(ctx, http.MethodPost, "trace", nil, q, &t)
+}
+
 // Flows lists the flows, of one container or protocol where they are not empty.
 func (c *Client) Flows(ctx context.Context, container, proto string) (l []api.Flow, err error) {
 	return l, c.do(ctx, http.MethodGet, "flows", url.Values{"container": {container}, "proto": {proto}}, nil, &l)

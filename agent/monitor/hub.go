@@ -49,6 +49,13 @@ func (h *Hub) Use(open func() (Source, error)) error {
 	return h.update()
 }
 
+// Subscribers tells how many look.
+func (h *Hub) Subscribers() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.subs)
+}
+
 // update makes the source what the subscribers want.
 func (h *Hub) update() error {
 	if len(h.subs) == 0 || h.open == nil {

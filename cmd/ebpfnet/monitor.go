@@ -75,7 +75,7 @@ func (a *app) monitor(ctx context.Context, q api.MonitorQuery, pcap string) (err
 	}
 	first := true
 	var lost uint64
-	err = a.explain(a.client().Monitor(ctx, q, func(m api.Monitored) error {
+	err = a.client().Monitor(ctx, q, func(m api.Monitored) error {
 		if first {
 			first = false
 			return listening()
@@ -90,14 +90,14 @@ func (a *app) monitor(ctx context.Context, q api.MonitorQuery, pcap string) (err
 			return nil
 		}
 		return show(m.Event)
-	}))
+	})
 	switch {
 	case ctx.Err() != nil:
 		return nil // ^C is how it ends
 	case !first && errors.Is(err, client.ErrNoAgent):
 		return errors.New("the agent has ended")
 	}
-	return err
+	return a.explain(err)
 }
 
 // showEvent prints an event as a line, or as JSON on one line.

@@ -47,6 +47,9 @@ func statusTable(w *tableWriter, s api.Status) {
 		w.row("page", s.Agent.PageURL)
 	}
 	w.row("mode", s.Mode)
+	if s.Monitors > 0 {
+		w.row("monitors", s.Monitors)
+	}
 	w.row("kernel", strings.TrimSpace(s.Kernel.Release+" "+s.Kernel.Hook))
 	if len(s.Bridges) > 0 {
 		w.line("")
