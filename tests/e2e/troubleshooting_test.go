@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -8,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
@@ -103,6 +106,39 @@ func TestTroubleshooting(t *testing.T) {
 		s.Router.IP(t, "route add "+lab.BridgeNet+" via "+lab.HostIP)
 		s.Remote.Unanswered(t, "udp", web.At(80))
 		drops(t, "direct")
+	})
+	t.Run("what would become of a packet", func(t *testing.T) {
+		prints(t, []string{`^source +hidden behind 192\.0\.2\.1, with its own port$`, `^route +by up0 to 192\.0\.2\.254$`, `^verdict +forward: out of up0 to 192\.0\.2\.254$`},
+			"trace", "--from", client.Name, "--to", lab.At(lab.RemoteIP, 443))
+		prints(t, []string{`^published port +192\.0\.2\.1:8080 leads to 172\.17\.0\.2:80$`, `^verdict +forward: into container ` + web.Name + ` by veth`},
+			"trace", "--from", "wire", "--from-addr", lab.RemoteIP, "--to", lab.At(lab.HostIP, 8080))
+		prints(t, []string{`^verdict +drop, reason direct$`}, "trace", "--from", "wire", "--from-addr", lab.RemoteIP, "--to", web.At(80))
+		prints(t, []string{`^kernel +takes it for the host itself$`}, "trace", "--from", "wire", "--from-addr", lab.RemoteIP, "--to", lab.At(lab.HostIP, 22))
+	})
+	t.Run("packets as they are decided about", func(t *testing.T) {
+		w := s.watch(t)
+		lines := &watcher{cmd: s.Command(context.Background(), "monitor")}
+		var out bytes.Buffer
+		lines.cmd.Stdout = &out
+		lines.start(t)
+		s.Remote.Ask(t, "tcp", lab.At(lab.HostIP, 8080))
+		spoof(t, s, client, web, 1)
+		s.Remote.Unanswered(t, "udp", web.At(80))
+		w.find(t, "drop", func(e api.Event) bool { return e.Reason == "direct" && e.To == web.Name })
+		w.find(t, "drop", func(e api.Event) bool { return e.Reason == "spoofed" && e.From == client.Name })
+		if err := lines.stop(); err != nil {
+			t.Error(err)
+		}
+		t.Logf("$ ebpfnet monitor\n%s", out.String())
+		for _, p := range []string{
+			` forward +from_uplink +up0 +tcp 203\.0\.113\.2:\d+>192\.0\.2\.1:8080 as 203\.0\.113\.2:\d+>172\.17\.0\.2:80 \(- to ` + web.Name + `\) path in \d+ bytes$`,
+			` drop spoofed +from_container +veth\w+ +udp 172\.17\.0\.2:5000>203\.0\.113\.2:7000 \(` + client.Name + ` to -\) \d+ bytes$`,
+			` drop direct +from_uplink +up0 +udp `,
+		} {
+			if !regexp.MustCompile(`(?m)` + p).MatchString(out.String()) {
+				t.Errorf("monitor prints nothing like %s", p)
+			}
+		}
 	})
 	t.Run("slow", func(t *testing.T) {
 		prints(t, []string{`^NAME +BRIDGE +ADDRESS +RECEIVE +TRANSMIT +PACKETS IN +PACKETS OUT +FLOWS +DROPS`}, "top", "--once")
