@@ -314,11 +314,15 @@ int to_uplink(struct __sk_buff *skb)
 	struct packet p = {};
 	struct scratch *s;
 	struct flow4 *f;
+	__u32 bridge;
 
 	if (unmark(skb) == MARK_DONE)
 		return verdict;
-	/* The stack's own frames are whole: what is malformed here came through it, and is its business. */
-	if (packet_parse(skb, ZONE_LOCAL, &p) || p.pass)
+	/* What is malformed here came through the stack, and is its business; but a container's is not to be seen. */
+	reason = packet_parse(skb, ZONE_LOCAL, &p);
+	if (reason && bridge_to_masquerade(p.key.saddr, &bridge))
+		return done(skb, &p, HOOK_TO_UPLINK, reason, verdict);
+	if (reason || p.pass)
 		return verdict;
 	p.dev = 0;
 	if (p.icmp_other && !p.fragment) {

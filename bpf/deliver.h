@@ -178,17 +178,18 @@ static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow
 	}
 }
 
-/*
- * In: a packet that the kernel has to answer or to cut, and why. Out: VERDICT_NEXT. Where only its destination is translated it goes to the
- * stack as the container would see it, so that the stack neither takes it for its own nor for a lie.
- */
-static __always_inline int flow_leave(struct __sk_buff *skb, struct packet *p, const struct flow4 *f, enum pass_reason why,
-				      enum drop_reason *reason)
+/* In: a flow's key and its entry. Out: in scratch an entry that translates as that does, but for the source; NULL where there is none. */
+static __noinline struct flow4 *flow_with_own_source(const struct flow4_key *key, const struct flow4 *f)
 {
-	p->pass = why;
-	if (f->daddr != p->key.daddr && f->saddr == p->key.saddr)
-		*reason = nat_rewrite(skb, p, f, false);
-	return VERDICT_NEXT;
+	struct scratch *s = scratch_get();
+
+	if (!s)
+		return NULL;
+	s->flow = *f;
+	s->flow.saddr = key->saddr;
+	s->flow.sport = key->sport;
+	flow_diffs(key, &s->flow);
+	return &s->flow;
 }
 
 /*
@@ -204,9 +205,24 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 		return VERDICT_NEXT;
 	}
 	if (routed && p->ttl <= 1)
-		return flow_leave(skb, p, f, PASS_TTL, reason);
-	if (f->mtu && p->len > f->mtu)
-		return flow_leave(skb, p, f, PASS_MTU, reason);
+		p->pass = PASS_TTL;
+	else if (f->mtu && p->len > f->mtu)
+		p->pass = PASS_MTU;
+	/*
+	 * The kernel has to answer, or to cut it. Where its destination is translated it goes to the stack with that, so that the stack does not
+	 * take it for its own; but with its own source, since one of ours would be a lie there.
+	 */
+	if (p->pass) {
+		if (f->daddr == p->key.daddr)
+			return VERDICT_NEXT;
+		if (f->saddr != p->key.saddr)
+			f = flow_with_own_source(&p->key, f);
+		if (!f) {
+			*reason = DROP_REWRITE;
+			return VERDICT_DROP;
+		}
+		routed = false;
+	}
 	if (mss_limit && routed && (p->tcp_flags & TH_SYN))
 		flow_clamp(skb, p, f);
 	if (routed || f->addr_diff || f->port_diff) {
@@ -214,6 +230,8 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 		if (*reason)
 			return VERDICT_DROP;
 	}
+	if (p->pass)
+		return VERDICT_NEXT;
 	flow_count(skb, f);
 	return flow_deliver(skb, f, reason);
 }
