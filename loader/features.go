@@ -76,7 +76,7 @@ func (f *Features) table() []feature {
 		{"btf", "5.4", false, &f.BTF, probeBTF},
 		{"conntrack_lookup", "5.18", false, &f.ConntrackLookup, kfunc("nf_conntrack", "bpf_skb_ct_lookup")},
 		{"conntrack_nat", "6.1", false, &f.ConntrackNAT, kfunc("nf_nat", "bpf_ct_set_nat_info")},
-		{"ring_buffer", "5.8", false, &f.RingBuffer, mapType(ebpf.RingBuf)},
+		{"ring_buffer", "5.8", true, &f.RingBuffer, mapType(ebpf.RingBuf)},
 		{"jit", "4.15", false, &f.JIT, probeJIT},
 	}
 }
