@@ -24,6 +24,7 @@ import (
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/maps"
+	"github.com/ebpfnet/ebpfnet/metrics"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
 
@@ -326,9 +327,25 @@ func (d *fakeDatapath) FlowsWith(map[uint32]bool, int) ([]maps.FlowEntry, error)
 
 func (d *fakeDatapath) Events() (monitor.Source, error) { return nil, errors.New("not in a lab") }
 
-func (d *fakeDatapath) Slots() policy.Slots          { return policy.Slots{Endpoints: 100, Bridges: 10} }
+func (d *fakeDatapath) Slots() policy.Slots {
+	return policy.Slots{Endpoints: 100, Bridges: 10, Published: 100}
+}
 func (d *fakeDatapath) Load() (maps.State, error)    { return d.lab.tables, nil }
 func (d *fakeDatapath) ClearBridgeSlot(uint16) error { return nil }
+
+func (d *fakeDatapath) ClearPublishSlot(uint16) error                { return nil }
+func (d *fakeDatapath) KeepPeers(map[bpf.AddrKey]bpf.PeerHost) error { return nil }
+func (d *fakeDatapath) Tallies() ([]uint64, error) {
+	return make([]uint64, bpf.DatapathTallyTALLY_MAX), nil
+}
+func (d *fakeDatapath) PublishStats(uint16) (bpf.PublishCounters, error) {
+	return bpf.PublishCounters{}, nil
+}
+func (d *fakeDatapath) PeerStats(bpf.AddrKey) (bpf.PeerCounters, error) {
+	return bpf.PeerCounters{}, nil
+}
+func (d *fakeDatapath) Programs() ([]metrics.Program, error) { return nil, nil }
+func (d *fakeDatapath) Written() ([]maps.Fill, error)        { return nil, nil }
 
 func (d *fakeDatapath) ClearEndpointSlot(slot uint16) error {
 	d.mu.Lock()

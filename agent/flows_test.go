@@ -79,6 +79,7 @@ func TestMetricsView(t *testing.T) {
 		Flows:           []metrics.FlowCount{{Proto: "tcp", State: "established", Count: 2}},
 		Maps:            []metrics.MapFill{{Name: "veths", Entries: 1, Capacity: 100}},
 		DockerConnected: true,
+		Published:       []metrics.Published{{Spec: "20000-20009:80-89/udp", Container: "web", Proto: "udp", Slot: 1}},
 	}
 	c := v.Counters
 	v.Counters = nil

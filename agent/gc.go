@@ -18,9 +18,13 @@ var errDetached = errors.New("nothing is attached")
 
 // sweep is what the last walk over the flow tables found.
 type sweep struct {
-	flows []metrics.FlowCount
-	maps  []metrics.MapFill
+	flows   []metrics.FlowCount
+	maps    []metrics.MapFill
+	expired map[expiry]int // since the agent began
 }
+
+// expiry is why flows are forgotten: the time of a state is over.
+type expiry struct{ proto, state string }
 
 // purge deletes the flows of endpoints that are gone: another may get their address at once.
 func (a *Agent) purge(gone []policy.Identity) error {
@@ -56,6 +60,26 @@ func (c counters) DropStats() ([]bpf.Counter, error) {
 
 func (c counters) PassStats() ([]bpf.Counter, error) {
 	return readTables(c.a, func(t Tables) ([]bpf.Counter, error) { return t.PassStats() })
+}
+
+func (c counters) Tallies() ([]uint64, error) {
+	return readTables(c.a, func(t Tables) ([]uint64, error) { return t.Tallies() })
+}
+
+func (c counters) PublishStats(slot uint16) (bpf.PublishCounters, error) {
+	return readTables(c.a, func(t Tables) (bpf.PublishCounters, error) { return t.PublishStats(slot) })
+}
+
+func (c counters) PeerStats(host bpf.AddrKey) (bpf.PeerCounters, error) {
+	return readTables(c.a, func(t Tables) (bpf.PeerCounters, error) { return t.PeerStats(host) })
+}
+
+func (c counters) Programs() ([]metrics.Program, error) {
+	return readTables(c.a, func(t Tables) ([]metrics.Program, error) { return t.Programs() })
+}
+
+func (c counters) Now() (uint32, error) {
+	return readTables(c.a, func(t Tables) (uint32, error) { return t.Now() })
 }
 
 // readTables reads from any goroutine; the maps stay open meanwhile.
@@ -114,7 +138,11 @@ func (a *Agent) sweepOnce() error {
 		if err != nil {
 			return nil, err
 		}
-		return newSweep(found, t.Fill()), nil
+		written, err := t.Written()
+		if err != nil {
+			return nil, err
+		}
+		return newSweep(a.sweep.Load(), found, slices.Concat(t.Fill(), written)), nil
 	})
 	if err == nil {
 		a.sweep.Store(s)
@@ -122,9 +150,17 @@ func (a *Agent) sweepOnce() error {
 	return err
 }
 
-// newSweep turns what was found into what metrics show.
-func newSweep(found maps.Sweep, fill []maps.Fill) *sweep {
-	s := &sweep{}
+// newSweep turns what was found into what metrics show. before is the sweep before it, or nil.
+func newSweep(before *sweep, found maps.Sweep, fill []maps.Fill) *sweep {
+	s := &sweep{expired: make(map[expiry]int)}
+	if before != nil {
+		for k, n := range before.expired {
+			s.expired[k] = n
+		}
+	}
+	for _, c := range found.Causes {
+		s.expired[expiry{policy.ProtoName(c.Proto), c.State}] += c.Count
+	}
 	for _, c := range found.Flows {
 		s.flows = append(s.flows, metrics.FlowCount{Proto: policy.ProtoName(c.Proto), State: c.State, Count: c.Count})
 	}

@@ -111,12 +111,13 @@ type Tables interface {
 	Slots() policy.Slots
 	ClearEndpointSlot(slot uint16) error
 	ClearBridgeSlot(slot uint16) error
+	ClearPublishSlot(slot uint16) error
+	// KeepPeers has packets from and to these hosts counted.
+	KeepPeers(hosts map[bpf.AddrKey]bpf.PeerHost) error
 	// DeleteFlowsOf deletes the flows of endpoints, by id.
 	DeleteFlowsOf(ids map[uint32]bool) (int, error)
 	// ForgetSockets forgets the host's sockets for which stale says so, and gives their cookies.
 	ForgetSockets(stale func(bpf.SockKey, bpf.Sock) bool) (map[uint64]bool, error)
-	// Now is the time in ticks, which flow entries' times are told in.
-	Now() (uint32, error)
 	Config() (bpf.Config, error)
 	Flows(fn func(*maps.FlowRow) bool) error
 	// Adopt enters a flow that the kernel began. Out: false where its tuple is taken.
@@ -131,4 +132,6 @@ type Tables interface {
 	Expire(now uint32, cfg bpf.Config) (maps.Sweep, error)
 	// Fill tells how full the maps are that Sync writes.
 	Fill() []maps.Fill
+	// Written tells how full the maps are that only programs write and Expire does not walk over.
+	Written() ([]maps.Fill, error)
 }

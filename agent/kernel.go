@@ -79,7 +79,7 @@ func (k *kernelDatapath) reservePorts() error {
 func (k *kernelDatapath) Events() (monitor.Source, error) { return k.OpenEvents() }
 
 func (k *kernelDatapath) Slots() policy.Slots {
-	return policy.Slots{Endpoints: k.maps.EndpointSlots(), Bridges: k.maps.BridgeSlots()}
+	return policy.Slots{Endpoints: k.maps.EndpointSlots(), Bridges: k.maps.BridgeSlots(), Published: k.maps.PublishSlots()}
 }
 
 func (k *kernelDatapath) ClearEndpointSlot(slot uint16) error { return k.maps.ClearEndpointSlot(slot) }

@@ -297,6 +297,14 @@ func (a *Agent) writeTables(r policy.Result, verify bool) error {
 			return fmt.Errorf("clear counters: %w", err)
 		}
 	}
+	for _, slot := range t.AddedPorts {
+		if err := a.dp.ClearPublishSlot(slot); err != nil {
+			return fmt.Errorf("clear counters: %w", err)
+		}
+	}
+	if err := a.dp.KeepPeers(r.State.PeerHosts); err != nil {
+		return err
+	}
 	err := a.dp.Sync(r.State, verify)
 	if err != nil {
 		err = fmt.Errorf("write maps: %w", err)

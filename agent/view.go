@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ebpfnet/ebpfnet/agent/api"
+	"github.com/ebpfnet/ebpfnet/agent/lease"
 	"github.com/ebpfnet/ebpfnet/metrics"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
@@ -15,11 +16,12 @@ type view struct {
 	problems []string
 	docker   bool
 	overlay  *api.OverlayStatus // nil: this host is by itself
+	member   *lease.Member      // nil: this host does not follow etcd
 }
 
 // publishView lets others see how things are now.
 func (a *Agent) publishView() {
-	v := &view{result: a.settled, docker: a.host.Observer.Docker(), overlay: a.overlayStatus()}
+	v := &view{result: a.settled, docker: a.host.Observer.Docker(), overlay: a.overlayStatus(), member: a.overlay.member}
 	for _, key := range []string{"reconcile", "rules", "datapath", "observe", "forwarding", "overlay", "policy", "metrics"} {
 		v.problems = append(v.problems, a.problems[key]...)
 	}
@@ -128,7 +130,13 @@ func (a *Agent) MetricsView() metrics.View {
 	}
 	if s := a.sweep.Load(); s != nil {
 		m.Flows, m.Maps = s.flows, s.maps
+		for k, n := range s.expired {
+			m.Expired = append(m.Expired, metrics.FlowCount{Proto: k.proto, State: k.state, Count: n})
+		}
 	}
+	m.TicksPerSecond = a.host.Features.TicksPerSecond
+	v.overlayMetrics(&m)
+	v.publishedMetrics(&m)
 	a.tables.RLock()
 	if a.dp != nil {
 		m.Counters = counters{a}

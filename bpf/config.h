@@ -28,6 +28,9 @@ volatile const __u16 nat_port_max = 65535;
  */
 volatile const __u16 mss_limit = 65535;
 
+/* Count for the metrics. Off only to measure what counting costs. */
+volatile const __u8 count_packets = 1;
+
 /* Ticks (bpf_jiffies64) in a second. */
 volatile const __u32 ticks_per_second = 250;
 

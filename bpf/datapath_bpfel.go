@@ -161,7 +161,7 @@ type DatapathFlow4 struct {
 	Created     uint32
 	PartnerZone DatapathZone
 	PartnerVerb DatapathVerb
-	Pad         uint16
+	PublishSlot uint16
 	Packets     uint64
 	Bytes       uint64
 }
@@ -287,6 +287,14 @@ type DatapathPeer4 struct {
 	Pad  uint8
 }
 
+type DatapathPeerCounters struct {
+	_    structs.HostLayout
+	Rx   DatapathCounter
+	Tx   DatapathCounter
+	Seen uint32
+	Pad  uint32
+}
+
 type DatapathPeerHost4 struct {
 	_      structs.HostLayout
 	Direct uint32
@@ -310,7 +318,7 @@ type DatapathPublish4 struct {
 	_    structs.HostLayout
 	Addr uint32
 	Port uint16
-	Pad  uint16
+	Slot uint16
 	Id   uint32
 }
 
@@ -320,6 +328,13 @@ type DatapathPublish4Key struct {
 	Port  uint16
 	Proto uint8
 	Pad   uint8
+}
+
+type DatapathPublishCounters struct {
+	_           structs.HostLayout
+	Connections uint64
+	Rx          DatapathCounter
+	Tx          DatapathCounter
 }
 
 type DatapathScratch struct {
@@ -363,8 +378,9 @@ type DatapathScratch struct {
 	}
 	Fib   [8]uint64
 	Mtu   uint16
+	Tries uint16
 	Syn   bool
-	_     [1]byte
+	_     [3]byte
 	Event struct {
 		_       structs.HostLayout
 		Drop    DatapathDropReason
@@ -372,6 +388,7 @@ type DatapathScratch struct {
 		Hook    DatapathHook
 		Pad     [3]uint8
 	}
+	_ [4]byte
 }
 
 type DatapathSock4 struct {
@@ -393,6 +410,31 @@ type DatapathSubnet4 struct {
 	_      structs.HostLayout
 	Bridge uint32
 }
+
+type DatapathTally uint32
+
+const (
+	DatapathTallyTALLY_FLOW_TCP       DatapathTally = 0
+	DatapathTallyTALLY_FLOW_UDP       DatapathTally = 1
+	DatapathTallyTALLY_FLOW_ICMP      DatapathTally = 2
+	DatapathTallyTALLY_FLOW_OTHER     DatapathTally = 3
+	DatapathTallyTALLY_NAT_TRIES      DatapathTally = 4
+	DatapathTallyTALLY_NAT_CONFLICT   DatapathTally = 5
+	DatapathTallyTALLY_NAT_FAILURE    DatapathTally = 6
+	DatapathTallyTALLY_FRAGMENT_FIRST DatapathTally = 7
+	DatapathTallyTALLY_FRAGMENT_LATER DatapathTally = 8
+	DatapathTallyTALLY_ICMP_ERROR     DatapathTally = 9
+	DatapathTallyTALLY_SOCKET         DatapathTally = 10
+	DatapathTallyTALLY_TRIES_1        DatapathTally = 11
+	DatapathTallyTALLY_TRIES_2        DatapathTally = 12
+	DatapathTallyTALLY_TRIES_4        DatapathTally = 13
+	DatapathTallyTALLY_TRIES_8        DatapathTally = 14
+	DatapathTallyTALLY_TRIES_16       DatapathTally = 15
+	DatapathTallyTALLY_TRIES_32       DatapathTally = 16
+	DatapathTallyTALLY_TRIES_64       DatapathTally = 17
+	DatapathTallyTALLY_TRIES_128      DatapathTally = 18
+	DatapathTallyTALLY_MAX            DatapathTally = 19
+)
 
 type DatapathTcpSeen uint8
 
@@ -456,12 +498,15 @@ const (
 	DatapathMapPassStats       = "pass_stats"
 	DatapathMapPathStats       = "path_stats"
 	DatapathMapPeerHosts4      = "peer_hosts4"
+	DatapathMapPeerStats       = "peer_stats"
 	DatapathMapPeers4          = "peers4"
 	DatapathMapPublish4        = "publish4"
+	DatapathMapPublishStats    = "publish_stats"
 	DatapathMapReservedPorts   = "reserved_ports"
 	DatapathMapScratch         = "scratch"
 	DatapathMapSocks4          = "socks4"
 	DatapathMapSubnets4        = "subnets4"
+	DatapathMapTallies         = "tallies"
 	DatapathMapUplinks4        = "uplinks4"
 	DatapathMapVeths           = "veths"
 	DatapathProgClock          = "clock"
@@ -473,6 +518,7 @@ const (
 	DatapathProgToContainer    = "to_container"
 	DatapathProgToOverlay      = "to_overlay"
 	DatapathProgToUplink       = "to_uplink"
+	DatapathVarCountPackets    = "count_packets"
 	DatapathVarEventsLost      = "events_lost"
 	DatapathVarHasFibSkipNeigh = "has_fib_skip_neigh"
 	DatapathVarHasFibSrc       = "has_fib_src"
@@ -557,12 +603,15 @@ type DatapathMapSpecs struct {
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
 	PeerHosts4    *ebpf.MapSpec `ebpf:"peer_hosts4"`
+	PeerStats     *ebpf.MapSpec `ebpf:"peer_stats"`
 	Peers4        *ebpf.MapSpec `ebpf:"peers4"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
+	PublishStats  *ebpf.MapSpec `ebpf:"publish_stats"`
 	ReservedPorts *ebpf.MapSpec `ebpf:"reserved_ports"`
 	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
 	Socks4        *ebpf.MapSpec `ebpf:"socks4"`
 	Subnets4      *ebpf.MapSpec `ebpf:"subnets4"`
+	Tallies       *ebpf.MapSpec `ebpf:"tallies"`
 	Uplinks4      *ebpf.MapSpec `ebpf:"uplinks4"`
 	Veths         *ebpf.MapSpec `ebpf:"veths"`
 }
@@ -571,6 +620,7 @@ type DatapathMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DatapathVariableSpecs struct {
+	CountPackets    *ebpf.VariableSpec `ebpf:"count_packets"`
 	EventsLost      *ebpf.VariableSpec `ebpf:"events_lost"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
@@ -618,12 +668,15 @@ type DatapathMaps struct {
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
 	PeerHosts4    *ebpf.Map `ebpf:"peer_hosts4"`
+	PeerStats     *ebpf.Map `ebpf:"peer_stats"`
 	Peers4        *ebpf.Map `ebpf:"peers4"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
+	PublishStats  *ebpf.Map `ebpf:"publish_stats"`
 	ReservedPorts *ebpf.Map `ebpf:"reserved_ports"`
 	Scratch       *ebpf.Map `ebpf:"scratch"`
 	Socks4        *ebpf.Map `ebpf:"socks4"`
 	Subnets4      *ebpf.Map `ebpf:"subnets4"`
+	Tallies       *ebpf.Map `ebpf:"tallies"`
 	Uplinks4      *ebpf.Map `ebpf:"uplinks4"`
 	Veths         *ebpf.Map `ebpf:"veths"`
 }
@@ -645,12 +698,15 @@ func (m *DatapathMaps) Close() error {
 		m.PassStats,
 		m.PathStats,
 		m.PeerHosts4,
+		m.PeerStats,
 		m.Peers4,
 		m.Publish4,
+		m.PublishStats,
 		m.ReservedPorts,
 		m.Scratch,
 		m.Socks4,
 		m.Subnets4,
+		m.Tallies,
 		m.Uplinks4,
 		m.Veths,
 	)
@@ -660,6 +716,7 @@ func (m *DatapathMaps) Close() error {
 //
 // It can be passed to LoadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DatapathVariables struct {
+	CountPackets    *ebpf.Variable `ebpf:"count_packets"`
 	EventsLost      *ebpf.Variable `ebpf:"events_lost"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`

@@ -98,7 +98,35 @@ static __always_inline void flow_clamp(struct __sk_buff *skb, const struct packe
 	mss_clamp(skb);
 }
 
-/* Counts a packet under its flow's bridge, path and endpoints. */
+/* Counts a packet between containers of two hosts under the other host. What comes out of the tunnel is counted where that is checked. */
+static __always_inline void flow_count_peer(struct __sk_buff *skb, const struct flow4 *f)
+{
+	struct overlay *o = overlay_get();
+	struct peer4 *peer;
+
+	if (f->verb == VERB_VXLAN) {
+		stats_to_peer(skb, f->nexthop);
+	} else if (f->verb == VERB_NEIGH) {
+		peer = peer_find(f->daddr);
+		if (peer)
+			stats_to_peer(skb, peer->addr);
+	} else if (!o || skb->ifindex != o->ifindex) {
+		peer = peer_find(f->saddr);
+		if (peer)
+			stats_from_peer(skb, peer->addr);
+	}
+}
+
+/* Counts a packet of the few flows that have a published port or another host at an end. */
+static __noinline void flow_count_more(struct __sk_buff *skb, const struct flow4 *f)
+{
+	if (f->publish_slot)
+		stats_published(skb, f->publish_slot, f->flags & FLOW_REPLY);
+	if (f->path == PATH_OVERLAY)
+		flow_count_peer(skb, f);
+}
+
+/* Counts a packet under its flow's bridge, path, endpoints, published port and peer. */
 static __always_inline void flow_count_path(struct __sk_buff *skb, const struct flow4 *f)
 {
 	stats_path(skb, f->bridge_slot, f->path);
@@ -106,13 +134,17 @@ static __always_inline void flow_count_path(struct __sk_buff *skb, const struct 
 		stats_sent(skb, f->src_slot);
 	if (f->dst_id)
 		stats_received(skb, f->dst_slot);
+	if (f->publish_slot || f->path == PATH_OVERLAY)
+		flow_count_more(skb, f);
 }
 
 /* Counts a packet that its flow carries. */
 static __always_inline void flow_count(struct __sk_buff *skb, struct flow4 *f)
 {
-	__sync_fetch_and_add(&f->packets, stats_packets(skb));
-	__sync_fetch_and_add(&f->bytes, skb->len);
+	if (count_packets) {
+		__sync_fetch_and_add(&f->packets, stats_packets(skb));
+		__sync_fetch_and_add(&f->bytes, skb->len);
+	}
 	flow_count_path(skb, f);
 }
 

@@ -126,6 +126,7 @@ GLOBAL int flow_partner(struct __sk_buff *skb)
 	p->src_slot = f->dst_slot;
 	p->dst_slot = f->src_slot;
 	p->bridge_slot = f->bridge_slot;
+	p->publish_slot = f->publish_slot;
 	p->synced = f->synced;
 	p->routed = f->seen;
 	p->seen = f->seen;

@@ -163,6 +163,7 @@ static __noinline enum drop_reason resolve_hairpin(struct __sk_buff *skb, struct
 	f->flags = FLOW_ROUTED | FLOW_DNAT;
 	f->daddr = pub->addr;
 	f->dport = pub->port;
+	f->publish_slot = pub->slot;
 	/* Its own address as a source is one that a container never accepts. */
 	if (from->ep && from->ep->id == to->id) {
 		f->saddr = bridge->addr;

@@ -14,6 +14,7 @@
 #include "maps.h"
 #include "parse.h"
 #include "scratch.h"
+#include "stats.h"
 #include "time.h"
 #include "types.h"
 
@@ -49,6 +50,7 @@ static __noinline bool frag_find(struct packet *p)
 	p->key.dport = frag->dport;
 	p->new_id = frag->ip_id;
 	p->lost = false;
+	stats_tally(TALLY_FRAGMENT_LATER, 1);
 	return true;
 }
 
@@ -113,7 +115,10 @@ GLOBAL int frag_enter(void)
 	frag.ip_id = p->new_id;
 	frag.seen = ticks_now();
 	frag_key(p, &key);
-	return bpf_map_update_elem(&frags4, &key, &frag, BPF_ANY) ? DROP_FRAGMENT : DROP_NONE;
+	if (bpf_map_update_elem(&frags4, &key, &frag, BPF_ANY))
+		return DROP_FRAGMENT;
+	stats_tally(TALLY_FRAGMENT_FIRST, 1);
+	return DROP_NONE;
 }
 
 #endif

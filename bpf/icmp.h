@@ -16,6 +16,7 @@
 #include "nat.h"
 #include "parse.h"
 #include "scratch.h"
+#include "stats.h"
 #include "types.h"
 #include "valid.h"
 
@@ -185,7 +186,10 @@ GLOBAL int icmp_translate(struct __sk_buff *skb)
 	if (p->dev && (p->key.zone == ZONE_LOCAL || ip.saddr == s->key.saddr))
 		saddr = f->saddr;
 	ip_rewrite(&ip, saddr, f->daddr, csum_diff_pair(ip.saddr, ip.daddr, saddr, f->daddr), p->dev && f->flags & FLOW_ROUTED);
-	return bpf_skb_store_bytes(skb, IP_OFF, &ip, sizeof(ip), 0) ? DROP_REWRITE : DROP_NONE;
+	if (bpf_skb_store_bytes(skb, IP_OFF, &ip, sizeof(ip), 0))
+		return DROP_REWRITE;
+	stats_tally(TALLY_ICMP_ERROR, 1);
+	return DROP_NONE;
 }
 
 #endif

@@ -116,6 +116,7 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 	f->flags = FLOW_ROUTED | FLOW_DNAT;
 	f->daddr = pub->addr;
 	f->dport = pub->port;
+	f->publish_slot = pub->slot;
 	f->partner_verb = VERB_NEIGH;
 	return nat_allocate(skb);
 }

@@ -216,4 +216,35 @@ struct {
 	PINNED;
 } pass_stats SEC(".maps");
 
+/*
+ * Packets of each published port or range, by slot; the first stands for none. Written by the programs, read at scrape; the agent clears a
+ * slot before it is used again.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct publish_counters);
+	__uint(max_entries, 4096);
+	PINNED;
+} publish_stats SEC(".maps");
+
+/* Packets from and to each other host, by its address. Entered by the agent with the host, counted by the programs, read at scrape. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__type(key, struct addr4);
+	__type(value, struct peer_counters);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} peer_stats SEC(".maps");
+
+/* What else is counted, by enum tally. Written by the programs, read at scrape. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, enum tally);
+	__type(value, __u64);
+	__uint(max_entries, TALLY_MAX);
+	PINNED;
+} tallies SEC(".maps");
+
 #endif

@@ -14,6 +14,7 @@
 #include "publish.h"
 #include "scratch.h"
 #include "sctp.h"
+#include "stats.h"
 #include "types.h"
 
 /*
@@ -98,6 +99,7 @@ GLOBAL __u32 nat_candidate(__u32 own, __u32 start, __u32 tries)
 /* What became of the attempt to enter a flow. */
 enum nat_result {
 	NAT_OK,
+	NAT_JOINED, /* half of it was there */
 	NAT_TAKEN, /* the reply's tuple is another flow's */
 	NAT_FULL,  /* the table takes nothing */
 	NAT_LOST,  /* another CPU entered this flow at the same moment */
@@ -119,7 +121,7 @@ static __always_inline enum nat_result nat_join(struct scratch *s, bool fresh)
 	}
 	if (err == -EEXIST)
 		return NAT_LOST;
-	return err ? NAT_FULL : NAT_OK;
+	return err ? NAT_FULL : NAT_JOINED;
 }
 
 /*
@@ -193,6 +195,7 @@ GLOBAL int nat_try(struct __sk_buff *skb, __u32 port, __u32 own)
 
 	if (!s)
 		return NAT_FULL;
+	s->tries++;
 	s->flow.sport = port;
 	if (port != own)
 		s->flow.flags |= FLOW_SNAT;
@@ -202,6 +205,38 @@ GLOBAL int nat_try(struct __sk_buff *skb, __u32 port, __u32 own)
 			return NAT_TAKEN;
 	}
 	return nat_enter(skb);
+}
+
+/* In: in scratch a flow, and how many ports were tried for it. Counts them, and the flow as entered or as one for which there was none. */
+static __noinline void nat_count(bool entered)
+{
+	enum tally flow = TALLY_FLOW_OTHER, bucket = TALLY_TRIES_1;
+	struct scratch *s = scratch_get();
+	__u32 tries;
+
+	if (!s)
+		return;
+	tries = s->tries;
+	if (tries > 8)
+		bucket = tries > 64 ? TALLY_TRIES_128 : tries > 32 ? TALLY_TRIES_64 : tries > 16 ? TALLY_TRIES_32 : TALLY_TRIES_16;
+	else if (tries > 1)
+		bucket = tries > 4 ? TALLY_TRIES_8 : tries > 2 ? TALLY_TRIES_4 : TALLY_TRIES_2;
+	stats_tally(bucket, 1);
+	stats_tally(TALLY_NAT_TRIES, tries);
+	stats_tally(TALLY_NAT_CONFLICT, entered ? tries - 1 : tries);
+	if (!entered) {
+		stats_tally(TALLY_NAT_FAILURE, 1);
+		return;
+	}
+	if (s->key.proto == IPPROTO_TCP)
+		flow = TALLY_FLOW_TCP;
+	else if (s->key.proto == IPPROTO_UDP)
+		flow = TALLY_FLOW_UDP;
+	else if (s->key.proto == IPPROTO_ICMP)
+		flow = TALLY_FLOW_ICMP;
+	stats_tally(flow, 1);
+	if (s->flow.publish_slot)
+		stats_connection(s->flow.publish_slot);
 }
 
 /*
@@ -218,6 +253,7 @@ GLOBAL int nat_allocate(struct __sk_buff *skb)
 		return DROP_FLOW_TABLE;
 	if (nat_is_entered())
 		return DROP_NONE;
+	s->tries = 0;
 	own = s->flow.sport;
 	start = bpf_get_prandom_u32();
 	tries = nat_has_port(s->key.proto) ? NAT_TRIES : 1;
@@ -228,12 +264,18 @@ GLOBAL int nat_allocate(struct __sk_buff *skb)
 	}
 	switch (result) {
 	case NAT_OK:
+		nat_count(true);
+		return DROP_NONE;
+	case NAT_JOINED:
 	case NAT_LOST:
 		return DROP_NONE;
 	case NAT_FULL:
 		return DROP_FLOW_TABLE;
 	default:
-		return nat_is_entered() ? DROP_NONE : DROP_NO_PORT;
+		if (nat_is_entered())
+			return DROP_NONE;
+		nat_count(false);
+		return DROP_NO_PORT;
 	}
 }
 

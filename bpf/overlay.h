@@ -15,6 +15,7 @@
 #include "policy.h"
 #include "publish.h"
 #include "scratch.h"
+#include "stats.h"
 #include "tunnel.h"
 #include "types.h"
 
@@ -33,6 +34,7 @@ static __always_inline enum drop_reason tunnel_check(struct __sk_buff *skb, cons
 	peer = peer_find(p->key.saddr);
 	if (!peer || peer->kind == PEER_NONE || key.tunnel_id != o->vni || bpf_htonl(key.remote_ipv4) != peer->addr)
 		return DROP_NOT_PEER;
+	stats_from_peer(skb, peer->addr);
 	return DROP_NONE;
 }
 
@@ -75,6 +77,7 @@ static __noinline enum drop_reason resolve_from_peer(struct __sk_buff *skb, stru
 		f->flags |= FLOW_DNAT;
 		f->daddr = pub->addr;
 		f->dport = pub->port;
+		f->publish_slot = pub->slot;
 	}
 	return nat_allocate(skb);
 }
@@ -132,7 +135,10 @@ static __always_inline enum drop_reason tunnel_enter(struct __sk_buff *skb, cons
 		return DROP_REWRITE;
 	__builtin_memcpy(eth->h_dest, peer->mac, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, o->mac, ETH_ALEN);
-	return tunnel_wrap(skb, o, peer->addr) ? DROP_REWRITE : DROP_NONE;
+	if (tunnel_wrap(skb, o, peer->addr))
+		return DROP_REWRITE;
+	stats_to_peer(skb, peer->addr);
+	return DROP_NONE;
 }
 
 #endif

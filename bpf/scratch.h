@@ -42,6 +42,7 @@ struct scratch {
 	struct route route;
 	__u64 fib[8]; /* a struct bpf_fib_lookup, of route_lookup; its unions have no Go type */
 	__u16 mtu; /* for mss_clamp */
+	__u16 tries; /* ports, for the flow */
 	bool syn;  /* the packet opens a TCP connection */
 	struct told event;
 };

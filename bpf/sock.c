@@ -15,6 +15,7 @@
 #include "config.h"
 #include "maps.h"
 #include "publish.h"
+#include "stats.h"
 #include "types.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -81,6 +82,7 @@ static __always_inline bool sock_translate(struct bpf_sock_addr *ctx, struct tar
 	sock.loopback6 = dialled.v6;
 	if (bpf_map_update_elem(&socks4, &key, &sock, BPF_ANY))
 		return false;
+	stats_tally(TALLY_SOCKET, 1);
 	t->addr = pub->addr;
 	t->port = pub->port;
 	return true;

@@ -30,11 +30,14 @@ const (
 	SockMapPassStats         = "pass_stats"
 	SockMapPathStats         = "path_stats"
 	SockMapPeerHosts4        = "peer_hosts4"
+	SockMapPeerStats         = "peer_stats"
 	SockMapPeers4            = "peers4"
 	SockMapPublish4          = "publish4"
+	SockMapPublishStats      = "publish_stats"
 	SockMapReservedPorts     = "reserved_ports"
 	SockMapSocks4            = "socks4"
 	SockMapSubnets4          = "subnets4"
+	SockMapTallies           = "tallies"
 	SockMapUplinks4          = "uplinks4"
 	SockMapVeths             = "veths"
 	SockProgSockConnect4     = "sock_connect4"
@@ -45,6 +48,7 @@ const (
 	SockProgSockRecvmsg6     = "sock_recvmsg6"
 	SockProgSockSendmsg4     = "sock_sendmsg4"
 	SockProgSockSendmsg6     = "sock_sendmsg6"
+	SockVarCountPackets      = "count_packets"
 	SockVarHasFibSkipNeigh   = "has_fib_skip_neigh"
 	SockVarHasFibSrc         = "has_fib_src"
 	SockVarHasTunnelLocal    = "has_tunnel_local"
@@ -125,11 +129,14 @@ type SockMapSpecs struct {
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
 	PeerHosts4    *ebpf.MapSpec `ebpf:"peer_hosts4"`
+	PeerStats     *ebpf.MapSpec `ebpf:"peer_stats"`
 	Peers4        *ebpf.MapSpec `ebpf:"peers4"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
+	PublishStats  *ebpf.MapSpec `ebpf:"publish_stats"`
 	ReservedPorts *ebpf.MapSpec `ebpf:"reserved_ports"`
 	Socks4        *ebpf.MapSpec `ebpf:"socks4"`
 	Subnets4      *ebpf.MapSpec `ebpf:"subnets4"`
+	Tallies       *ebpf.MapSpec `ebpf:"tallies"`
 	Uplinks4      *ebpf.MapSpec `ebpf:"uplinks4"`
 	Veths         *ebpf.MapSpec `ebpf:"veths"`
 }
@@ -138,6 +145,7 @@ type SockMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockVariableSpecs struct {
+	CountPackets    *ebpf.VariableSpec `ebpf:"count_packets"`
 	HasFibSkipNeigh *ebpf.VariableSpec `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.VariableSpec `ebpf:"has_fib_src"`
 	HasTunnelLocal  *ebpf.VariableSpec `ebpf:"has_tunnel_local"`
@@ -182,11 +190,14 @@ type SockMaps struct {
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
 	PeerHosts4    *ebpf.Map `ebpf:"peer_hosts4"`
+	PeerStats     *ebpf.Map `ebpf:"peer_stats"`
 	Peers4        *ebpf.Map `ebpf:"peers4"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
+	PublishStats  *ebpf.Map `ebpf:"publish_stats"`
 	ReservedPorts *ebpf.Map `ebpf:"reserved_ports"`
 	Socks4        *ebpf.Map `ebpf:"socks4"`
 	Subnets4      *ebpf.Map `ebpf:"subnets4"`
+	Tallies       *ebpf.Map `ebpf:"tallies"`
 	Uplinks4      *ebpf.Map `ebpf:"uplinks4"`
 	Veths         *ebpf.Map `ebpf:"veths"`
 }
@@ -207,11 +218,14 @@ func (m *SockMaps) Close() error {
 		m.PassStats,
 		m.PathStats,
 		m.PeerHosts4,
+		m.PeerStats,
 		m.Peers4,
 		m.Publish4,
+		m.PublishStats,
 		m.ReservedPorts,
 		m.Socks4,
 		m.Subnets4,
+		m.Tallies,
 		m.Uplinks4,
 		m.Veths,
 	)
@@ -221,6 +235,7 @@ func (m *SockMaps) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockVariables struct {
+	CountPackets    *ebpf.Variable `ebpf:"count_packets"`
 	HasFibSkipNeigh *ebpf.Variable `ebpf:"has_fib_skip_neigh"`
 	HasFibSrc       *ebpf.Variable `ebpf:"has_fib_src"`
 	HasTunnelLocal  *ebpf.Variable `ebpf:"has_tunnel_local"`

@@ -6,7 +6,9 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "config.h"
 #include "maps.h"
+#include "time.h"
 #include "types.h"
 
 /* Out: how many packets the frame becomes on a wire. */
@@ -24,7 +26,7 @@ static __always_inline void stats_add(struct counter *c, const struct __sk_buff 
 /* Counts a packet that is dropped. */
 static __always_inline void stats_drop(const struct __sk_buff *skb, enum drop_reason reason)
 {
-	struct counter *c = bpf_map_lookup_elem(&drop_stats, &reason);
+	struct counter *c = !count_packets ? NULL : bpf_map_lookup_elem(&drop_stats, &reason);
 
 	if (c)
 		stats_add(c, skb);
@@ -33,7 +35,7 @@ static __always_inline void stats_drop(const struct __sk_buff *skb, enum drop_re
 /* Counts a packet that is left to the host's stack. */
 static __always_inline void stats_pass(const struct __sk_buff *skb, enum pass_reason reason)
 {
-	struct counter *c = bpf_map_lookup_elem(&pass_stats, &reason);
+	struct counter *c = !count_packets ? NULL : bpf_map_lookup_elem(&pass_stats, &reason);
 
 	if (c)
 		stats_add(c, skb);
@@ -43,7 +45,7 @@ static __always_inline void stats_pass(const struct __sk_buff *skb, enum pass_re
 static __always_inline void stats_path(const struct __sk_buff *skb, __u16 bridge_slot, enum flow_path path)
 {
 	__u32 at = bridge_slot * PATH_MAX + path;
-	struct counter *c = bpf_map_lookup_elem(&path_stats, &at);
+	struct counter *c = !count_packets ? NULL : bpf_map_lookup_elem(&path_stats, &at);
 
 	if (c)
 		stats_add(c, skb);
@@ -52,7 +54,7 @@ static __always_inline void stats_path(const struct __sk_buff *skb, __u16 bridge
 /* Counts a packet that the endpoint in a slot sent. */
 static __always_inline void stats_sent(const struct __sk_buff *skb, __u32 slot)
 {
-	struct endpoint_counters *c = bpf_map_lookup_elem(&endpoint_stats, &slot);
+	struct endpoint_counters *c = !count_packets ? NULL : bpf_map_lookup_elem(&endpoint_stats, &slot);
 
 	if (c)
 		stats_add(&c->tx, skb);
@@ -61,7 +63,7 @@ static __always_inline void stats_sent(const struct __sk_buff *skb, __u32 slot)
 /* Counts a packet that the endpoint in a slot receives. */
 static __always_inline void stats_received(const struct __sk_buff *skb, __u32 slot)
 {
-	struct endpoint_counters *c = bpf_map_lookup_elem(&endpoint_stats, &slot);
+	struct endpoint_counters *c = !count_packets ? NULL : bpf_map_lookup_elem(&endpoint_stats, &slot);
 
 	if (c)
 		stats_add(&c->rx, skb);
@@ -70,7 +72,7 @@ static __always_inline void stats_received(const struct __sk_buff *skb, __u32 sl
 /* Counts a packet that the endpoint in a slot sent and that is dropped. */
 static __always_inline void stats_sent_dropped(const struct __sk_buff *skb, __u32 slot)
 {
-	struct endpoint_counters *c = bpf_map_lookup_elem(&endpoint_stats, &slot);
+	struct endpoint_counters *c = !count_packets ? NULL : bpf_map_lookup_elem(&endpoint_stats, &slot);
 
 	if (c)
 		c->tx_dropped += stats_packets(skb);
@@ -79,10 +81,59 @@ static __always_inline void stats_sent_dropped(const struct __sk_buff *skb, __u3
 /* Counts a packet for the endpoint in a slot that is dropped on its way there. */
 static __always_inline void stats_received_dropped(const struct __sk_buff *skb, __u32 slot)
 {
-	struct endpoint_counters *c = bpf_map_lookup_elem(&endpoint_stats, &slot);
+	struct endpoint_counters *c = !count_packets ? NULL : bpf_map_lookup_elem(&endpoint_stats, &slot);
 
 	if (c)
 		c->rx_dropped += stats_packets(skb);
+}
+
+/* Counts one more of something. The socket programs can be interrupted by each other, so that the sum is made at once. */
+static __noinline void stats_tally(enum tally what, __u64 n)
+{
+	__u64 *sum = !count_packets ? NULL : bpf_map_lookup_elem(&tallies, &what);
+
+	if (sum)
+		__sync_fetch_and_add(sum, n);
+}
+
+/* Counts a packet of a flow to a published port. In: the slot, which is not 0, and whether the packet goes back. */
+static __always_inline void stats_published(const struct __sk_buff *skb, __u32 slot, bool reply)
+{
+	struct publish_counters *c = !count_packets ? NULL : bpf_map_lookup_elem(&publish_stats, &slot);
+
+	if (c)
+		stats_add(reply ? &c->tx : &c->rx, skb);
+}
+
+/* Counts a flow that begins to a published port. In: the slot, which is not 0. */
+static __always_inline void stats_connection(__u32 slot)
+{
+	struct publish_counters *c = !count_packets ? NULL : bpf_map_lookup_elem(&publish_stats, &slot);
+
+	if (c)
+		c->connections++;
+}
+
+/* Counts a packet to another host. In: the host's address. */
+static __always_inline void stats_to_peer(const struct __sk_buff *skb, __be32 host)
+{
+	struct addr4 key = {.addr = host};
+	struct peer_counters *c = !count_packets ? NULL : bpf_map_lookup_elem(&peer_stats, &key);
+
+	if (c)
+		stats_add(&c->tx, skb);
+}
+
+/* Counts a packet from another host. In: the host's address. */
+static __always_inline void stats_from_peer(const struct __sk_buff *skb, __be32 host)
+{
+	struct addr4 key = {.addr = host};
+	struct peer_counters *c = !count_packets ? NULL : bpf_map_lookup_elem(&peer_stats, &key);
+
+	if (!c)
+		return;
+	stats_add(&c->rx, skb);
+	c->seen = ticks_now();
 }
 
 #endif

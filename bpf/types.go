@@ -35,6 +35,9 @@ type (
 	Config           = DatapathConfig
 	Counter          = DatapathCounter
 	EndpointCounters = DatapathEndpointCounters
+	PublishCounters  = DatapathPublishCounters
+	PeerCounters     = DatapathPeerCounters
+	Tally            = DatapathTally
 	DropReason       = DatapathDropReason
 	PassReason       = DatapathPassReason
 	Event            = DatapathEvent

@@ -108,7 +108,7 @@ struct flow4 {
 	__u32 created;
 	enum zone partner_zone; /* zone of the other direction's key */
 	enum verb partner_verb; /* and what becomes of its packets */
-	__u16 pad;
+	__u16 publish_slot;	/* in publish_stats; 0: nothing is counted there */
 	__u64 packets; /* of this direction */
 	__u64 bytes;   /* link-layer header included */
 };
@@ -228,7 +228,7 @@ struct publish4_key {
 struct publish4 {
 	__be32 addr; /* the container's */
 	__be16 port;
-	__u16 pad;
+	__u16 slot; /* in publish_stats; 0: not counted */
 	__u32 id; /* endpoint id */
 };
 
@@ -293,6 +293,45 @@ struct endpoint_counters {
 	struct counter tx; /* sent by it */
 	__u64 rx_dropped;
 	__u64 tx_dropped;
+};
+
+/* A published port or range. */
+struct publish_counters {
+	__u64 connections; /* flows that were begun to it */
+	struct counter rx; /* towards the container */
+	struct counter tx; /* back */
+};
+
+/* Another host. */
+struct peer_counters {
+	struct counter rx; /* from it */
+	struct counter tx; /* to it */
+	__u32 seen;	   /* tick of the last packet from it */
+	__u32 pad;
+};
+
+/* What else is counted. From TALLY_TRIES_1 on: how many ports were tried for a flow, up to so many and more than the one before. */
+enum tally {
+	TALLY_FLOW_TCP = 0, /* flows that were entered, by protocol */
+	TALLY_FLOW_UDP,
+	TALLY_FLOW_ICMP,
+	TALLY_FLOW_OTHER,
+	TALLY_NAT_TRIES,      /* ports that were tried */
+	TALLY_NAT_CONFLICT,   /* of which somebody had it already */
+	TALLY_NAT_FAILURE,    /* flows for which there was none */
+	TALLY_FRAGMENT_FIRST, /* pieces of datagrams that were carried */
+	TALLY_FRAGMENT_LATER,
+	TALLY_ICMP_ERROR, /* errors that were translated */
+	TALLY_SOCKET,	  /* the host's sockets that were led to a container */
+	TALLY_TRIES_1,
+	TALLY_TRIES_2,
+	TALLY_TRIES_4,
+	TALLY_TRIES_8,
+	TALLY_TRIES_16,
+	TALLY_TRIES_32,
+	TALLY_TRIES_64,
+	TALLY_TRIES_128,
+	TALLY_MAX,
 };
 
 /*

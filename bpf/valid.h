@@ -30,8 +30,8 @@ static __always_inline bool valid_source(__be32 before, __be32 after)
 	return before == after || bpf_map_lookup_elem(&host_addrs4, &key);
 }
 
-/* Out: whether dialling addr:port still leads to the container's port. */
-static __always_inline bool valid_publish(__be32 addr, __be16 port, __u8 proto, __be32 backend, __be16 backend_port)
+/* Out: whether dialling addr:port still leads to the container's port. The flow is counted where the port is counted now. */
+static __always_inline bool valid_publish(struct flow4 *f, __be32 addr, __be16 port, __u8 proto, __be32 backend, __be16 backend_port)
 {
 	struct addr4 key = {.addr = addr};
 	struct publish4 *pub;
@@ -39,7 +39,10 @@ static __always_inline bool valid_publish(__be32 addr, __be16 port, __u8 proto, 
 	if (!bpf_map_lookup_elem(&host_addrs4, &key))
 		return false;
 	pub = publish_find(addr, port, proto);
-	return pub && pub->addr == backend && pub->port == backend_port;
+	if (!pub || pub->addr != backend || pub->port != backend_port)
+		return false;
+	f->publish_slot = pub->slot;
+	return true;
 }
 
 /*
@@ -102,7 +105,7 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 	if (f->path == PATH_OVERLAY && !valid_peer(f, from_id ? to : from))
 		return false;
 	if (f->flags & FLOW_DNAT) {
-		if (!valid_publish(dialled, dialled_port, key->proto, to, to_port))
+		if (!valid_publish(f, dialled, dialled_port, key->proto, to, to_port))
 			return false;
 		if (from_bridge && to_bridge)
 			return !policy_published(from_bridge, from_ep->bridge, to_bridge, to_ep->bridge);

@@ -149,6 +149,8 @@ func (d *Datapath) migrateMap(dir, name string, from, to mapShape) (int, error) 
 	switch old.Type() {
 	case ebpf.Array, ebpf.PerCPUArray:
 		return c.array()
+	case ebpf.PerCPUHash:
+		return c.hashPerCPU()
 	case ebpf.LPMTrie: // the agent alone writes it: nothing moves under the walk
 		return c.walk()
 	default:
@@ -207,6 +209,32 @@ func (c *copier) array() (int, error) {
 		c.copied++
 	}
 	return c.copied, nil
+}
+
+// hashPerCPU is for a map into which the agent alone enters keys: nothing moves under the walk.
+func (c *copier) hashPerCPU() (int, error) {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return 0, err
+	}
+	key := make([]byte, c.old.KeySize())
+	from := reflect.New(bytesOf(c.old.ValueSize(), cpus).Type())
+	it := c.old.Iterate()
+	for it.Next(&key, from.Interface()) {
+		newKey, now := make([]byte, c.now.KeySize()), bytesOf(c.now.ValueSize(), cpus)
+		fits := convert(newKey, key, c.key)
+		for cpu := range cpus {
+			fits = fits && convert(now.Index(cpu).Slice(0, int(c.now.ValueSize())).Bytes(), from.Elem().Index(cpu).Slice(0, int(c.old.ValueSize())).Bytes(), c.value)
+		}
+		if !fits {
+			continue
+		}
+		if err := c.now.Put(newKey, now.Interface()); err != nil {
+			return c.copied, err
+		}
+		c.copied++
+	}
+	return c.copied, it.Err()
 }
 
 func (c *copier) walk() (int, error) {

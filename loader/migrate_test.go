@@ -91,6 +91,7 @@ func TestMigrate(t *testing.T) {
 		d.TC.Config.Put(uint32(0), bpf.Config{Epoch: 77, NextId: 78}),
 		d.TC.Subnets4.Put(bpf.PrefixKey{Prefixlen: 16, Addr: 99}, bpf.Subnet{Bridge: 9}),
 		d.TC.EndpointStats.Put(uint32(10), perCPU(t, bpf.EndpointCounters{Rx: bpf.Counter{Packets: 3}, TxDropped: 4})),
+		d.TC.PeerStats.Put(bpf.AddrKey{Addr: 6}, perCPU(t, bpf.PeerCounters{Tx: bpf.Counter{Packets: 5}, Seen: 6})),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -102,7 +103,7 @@ func TestMigrate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer up.Close()
-	if n := up.Migrated(); n < 6 {
+	if n := up.Migrated(); n < 7 {
 		t.Errorf("Migrated() = %d", n)
 	}
 	// The old programs are still at it.
@@ -140,15 +141,17 @@ func TestMigrate(t *testing.T) {
 	var gotConfig bpf.Config
 	var gotSubnet bpf.Subnet
 	var gotCounters []bpf.EndpointCounters
+	var gotPeer []bpf.PeerCounters
 	for _, err := range []error{
 		back.TC.Endpoints4.Lookup(bpf.AddrKey{Addr: 5}, &gotEndpoint), back.TC.Config.Lookup(uint32(0), &gotConfig),
 		back.TC.Subnets4.Lookup(bpf.PrefixKey{Prefixlen: 32, Addr: 99}, &gotSubnet), back.TC.EndpointStats.Lookup(uint32(10), &gotCounters),
+		back.TC.PeerStats.Lookup(bpf.AddrKey{Addr: 6}, &gotPeer),
 	} {
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	if gotEndpoint != endpoint || gotConfig.Epoch != 77 || gotConfig.NextId != 78 || gotSubnet.Bridge != 9 || gotCounters[0].Rx.Packets != 3 || gotCounters[0].TxDropped != 4 {
+	if gotEndpoint != endpoint || gotConfig.Epoch != 77 || gotConfig.NextId != 78 || gotSubnet.Bridge != 9 || gotCounters[0].Rx.Packets != 3 || gotCounters[0].TxDropped != 4 || gotPeer[0].Tx.Packets != 5 || gotPeer[0].Seen != 6 {
 		t.Errorf("endpoint %+v, config %+v, subnet %+v, counters %+v", gotEndpoint, gotConfig, gotSubnet, gotCounters)
 	}
 	if err := RemoveAll(p); err != nil {

@@ -149,6 +149,9 @@ func mapBytes(m *ebpf.MapSpec, cpus int) uint64 {
 	case ebpf.LPMTrie:
 		// Up to one inner node for each entry.
 		return 2 * n * (trieNode + round8(m.KeySize-4) + round8(m.ValueSize))
+	case ebpf.PerCPUHash:
+		buckets := uint64(1) << bits.Len64(n-1)
+		return n*(hashElement+round8(m.KeySize)+8+round8(m.ValueSize)*uint64(cpus)) + buckets*hashBucket
 	case ebpf.PerCPUArray:
 		return n * (8 + round8(m.ValueSize)*uint64(cpus))
 	default:

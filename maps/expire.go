@@ -42,6 +42,7 @@ func (m *Maps) DeleteFlowsOf(ids map[uint32]bool) (int, error) {
 // Sweep is what a walk of Expire over the flow tables has done and seen.
 type Sweep struct {
 	Deleted int         // flows
+	Causes  []FlowCount // of which, by the state whose time was over
 	Flows   []FlowCount // those that are left
 	Fill    []Fill      // of the two tables, in entries, before anything was deleted
 }
@@ -61,7 +62,7 @@ func (m *Maps) Expire(now uint32, cfg bpf.Config) (Sweep, error) {
 		proto uint8
 		state string
 	}
-	counts := make(map[class]int)
+	counts, deleted := make(map[class]int), make(map[class]int)
 	entries := make(map[string]int)
 	anything := func(*bpf.FlowKey, *bpf.Flow) bool { return true }
 	idle := func(key *bpf.FlowKey, f *bpf.Flow, fresh bool) bool {
@@ -79,6 +80,8 @@ func (m *Maps) Expire(now uint32, cfg bpf.Config) (Sweep, error) {
 				}
 				if fate == flowDeleted {
 					s.Deleted++
+					state, _ := FlowState(key.Proto, f.Flags, f.Tcp, t.new, &cfg)
+					deleted[class{key.Proto, state}]++
 				}
 				if fate != flowKept {
 					continue
@@ -94,7 +97,12 @@ func (m *Maps) Expire(now uint32, cfg bpf.Config) (Sweep, error) {
 	for c, n := range counts {
 		s.Flows = append(s.Flows, FlowCount{c.proto, c.state, n})
 	}
-	slices.SortFunc(s.Flows, func(a, b FlowCount) int { return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.State, b.State)) })
+	for c, n := range deleted {
+		s.Causes = append(s.Causes, FlowCount{c.proto, c.state, n})
+	}
+	order := func(a, b FlowCount) int { return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.State, b.State)) }
+	slices.SortFunc(s.Flows, order)
+	slices.SortFunc(s.Causes, order)
 	for _, t := range m.flowTables() {
 		s.Fill = append(s.Fill, Fill{t.name, entries[t.name], int(t.m.MaxEntries())})
 	}

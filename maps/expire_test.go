@@ -115,6 +115,7 @@ func TestExpire(t *testing.T) {
 		}
 		want := Sweep{
 			Deleted: 5,
+			Causes:  []FlowCount{{6, "established", 4}, {17, "new", 1}},
 			Flows:   []FlowCount{{6, "established", 4}, {6, "syn_sent", 1}},
 			Fill:    []Fill{{bpf.DatapathMapFlows4New, 4, 4096}, {bpf.DatapathMapFlows4, s.Fill[1].Entries, 8192}},
 		}

@@ -52,5 +52,7 @@ func (m *Maps) Fill() []Fill {
 		{bpf.DatapathMapHostAddrs4, len(h.HostAddrs), int(m.o.HostAddrs4.MaxEntries())},
 		{bpf.DatapathMapSubnets4, len(h.Subnets), int(m.o.Subnets4.MaxEntries())},
 		{bpf.DatapathMapPublish4, len(h.Publish), int(m.o.Publish4.MaxEntries())},
+		{bpf.DatapathMapPeers4, len(h.Peers), int(m.o.Peers4.MaxEntries())},
+		{bpf.DatapathMapPeerHosts4, len(h.PeerHosts), int(m.o.PeerHosts4.MaxEntries())},
 	}
 }

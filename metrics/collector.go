@@ -38,6 +38,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.bridges()
 	s.endpoints()
 	s.agent()
+	s.tallies()
+	s.published()
+	s.peers()
+	s.etcd()
+	s.programs()
 }
 
 // scrape is one scrape under way.

@@ -29,6 +29,27 @@ func (c counters) EndpointStats(slot uint16) (bpf.EndpointCounters, error) {
 }
 func (c counters) DropStats() ([]bpf.Counter, error) { return c.drops, c.broken }
 func (c counters) PassStats() ([]bpf.Counter, error) { return nil, nil }
+func (c counters) Now() (uint32, error)              { return 1000, nil }
+func (c counters) Tallies() ([]uint64, error) {
+	t := make([]uint64, bpf.DatapathTallyTALLY_MAX)
+	t[bpf.DatapathTallyTALLY_FLOW_TCP] = 3
+	t[bpf.DatapathTallyTALLY_NAT_TRIES] = 9
+	t[bpf.DatapathTallyTALLY_TRIES_1] = 2
+	t[bpf.DatapathTallyTALLY_TRIES_8] = 1
+	t[bpf.DatapathTallyTALLY_NAT_CONFLICT] = 6
+	t[bpf.DatapathTallyTALLY_FRAGMENT_LATER] = 4
+	t[bpf.DatapathTallyTALLY_SOCKET] = 5
+	return t, nil
+}
+func (c counters) PublishStats(slot uint16) (bpf.PublishCounters, error) {
+	return bpf.PublishCounters{Connections: uint64(slot), Rx: counted(20, 200), Tx: counted(30, 300)}, nil
+}
+func (c counters) PeerStats(bpf.AddrKey) (bpf.PeerCounters, error) {
+	return bpf.PeerCounters{Rx: counted(8, 80), Tx: counted(9, 90), Seen: 500}, nil
+}
+func (c counters) Programs() ([]Program, error) {
+	return []Program{{Name: "from_uplink", Runs: 11, Time: 1500 * time.Millisecond}}, nil
+}
 
 type view View
 
@@ -83,6 +104,14 @@ func fullView() View {
 		Flows:           []FlowCount{{Proto: "tcp", State: "established", Count: 9}},
 		Maps:            []MapFill{{Name: "flows4", Entries: 18, Capacity: 524288}},
 		DockerConnected: true,
+		Published: []Published{
+			{Spec: "8080-8090:80-90/tcp", Container: "web", Proto: "tcp", Slot: 7},
+			{Spec: "9000:90/udp", Container: "web", Proto: "udp"}, // no slot was left
+		},
+		Expired:        []FlowCount{{Proto: "udp", State: "new", Count: 12}},
+		Peers:          []Peer{{Name: "host-b", State: "vxlan"}},
+		Etcd:           &Etcd{Connected: true, Errors: 1, Lists: 2, Renewals: 3, Rejected: 4},
+		TicksPerSecond: 100,
 	}
 }
 
@@ -117,10 +146,30 @@ func TestScrape(t *testing.T) {
 				`ebpfnet_map_entries{map="flows4"} 18`,
 				`ebpfnet_map_capacity{map="flows4"} 524288`,
 				`ebpfnet_docker_connected 1`,
+				`ebpfnet_published_connections_total{container="web",proto="tcp",published="8080-8090:80-90/tcp"} 7`,
+				`ebpfnet_published_receive_bytes_total{container="web",proto="tcp",published="8080-8090:80-90/tcp"} 200`,
+				`ebpfnet_published_transmit_packets_total{container="web",proto="tcp",published="8080-8090:80-90/tcp"} 30`,
+				`ebpfnet_flows_begun_total{proto="tcp"} 3`,
+				`ebpfnet_flows_expired_total{proto="udp",state="new"} 12`,
+				`ebpfnet_nat_tries_bucket{le="4"} 2`,
+				`ebpfnet_nat_tries_bucket{le="8"} 3`,
+				`ebpfnet_nat_tries_sum 9`,
+				`ebpfnet_nat_tries_count 3`,
+				`ebpfnet_nat_conflicts_total 6`,
+				`ebpfnet_nat_failures_total 0`,
+				`ebpfnet_fragments_total{piece="later"} 4`,
+				`ebpfnet_sockets_translated_total 5`,
+				`ebpfnet_peer_receive_packets_total{peer="host-b"} 8`,
+				`ebpfnet_peer_transmit_bytes_total{peer="host-b"} 90`,
+				`ebpfnet_peer_state{peer="host-b",state="vxlan"} 1`,
+				`ebpfnet_etcd_connected 1`,
+				`ebpfnet_etcd_renewals_total 3`,
+				`ebpfnet_program_runs_total{program="from_uplink"} 11`,
+				`ebpfnet_program_run_seconds_total{program="from_uplink"} 1.5`,
 				`ebpfnet_reconcile_duration_seconds_count 2`,
 				`ebpfnet_reconcile_errors_total 1`,
 			},
-			not: []string{`reason="none"`, `reason="max"`},
+			not: []string{`reason="none"`, `reason="max"`, "9000:90"},
 		},
 		{
 			name: "before the datapath is loaded",
@@ -130,7 +179,7 @@ func TestScrape(t *testing.T) {
 				`ebpfnet_published_ports 0`,
 				`ebpfnet_docker_connected 0`,
 			},
-			not: []string{"ebpfnet_forwarded", "ebpfnet_endpoint_"},
+			not: []string{"ebpfnet_forwarded", "ebpfnet_endpoint_", "ebpfnet_nat_", "ebpfnet_etcd_", "ebpfnet_peer_"},
 		},
 		{
 			name: "one counter cannot be read",

@@ -22,6 +22,10 @@ func (f familySet) scraped() []Family {
 		f.forwardedPackets, f.forwardedBytes, f.droppedPackets, f.kernelPackets,
 		f.endpointRxPackets, f.endpointRxBytes, f.endpointRxDropped, f.endpointTxPackets, f.endpointTxBytes, f.endpointTxDropped,
 		f.mapEntries, f.mapCapacity, f.flows, f.publishedPorts, f.endpoints, f.bridgeMode, f.dockerConnected,
+		f.publishedConnections, f.publishedRxPackets, f.publishedRxBytes, f.publishedTxPackets, f.publishedTxBytes,
+		f.flowsBegun, f.flowsExpired, f.natTries, f.natConflicts, f.natFailures, f.fragments, f.icmpErrors, f.sockets,
+		f.peerRxPackets, f.peerRxBytes, f.peerTxPackets, f.peerTxBytes, f.peerSeen, f.peerState,
+		f.etcdConnected, f.etcdErrors, f.etcdLists, f.etcdRenewals, f.etcdRejected, f.programRuns, f.programTime,
 	}
 }
 
@@ -35,10 +39,22 @@ type familySet struct {
 	flows, publishedPorts, endpoints, bridgeMode          Family
 	dockerConnected, buildInfo                            Family
 	reconcileDuration, reconcileErrors                    Family
+	publishedConnections                                  Family
+	publishedRxPackets, publishedRxBytes                  Family
+	publishedTxPackets, publishedTxBytes                  Family
+	flowsBegun, flowsExpired                              Family
+	natTries, natConflicts, natFailures                   Family
+	fragments, icmpErrors, sockets                        Family
+	peerRxPackets, peerRxBytes, peerTxPackets             Family
+	peerTxBytes, peerSeen, peerState                      Family
+	etcdConnected, etcdErrors, etcdLists                  Family
+	etcdRenewals, etcdRejected                            Family
+	programRuns, programTime                              Family
 }
 
 func families() familySet {
 	endpoint := []string{"container", "bridge"}
+	published := []string{"published", "container", "proto"}
 	return familySet{
 		forwardedPackets: counter("forwarded_packets_total",
 			"Packets that the datapath delivered, each counted once.", "bridge", "path"),
@@ -83,6 +99,61 @@ func families() familySet {
 			Help: "Time from looking at the kernel and Docker until the datapath agrees with them."},
 		reconcileErrors: counter("reconcile_errors_total",
 			"Reconciliations that ended in an error."),
+
+		publishedConnections: counter("published_connections_total",
+			"Flows that were begun to a published port or range, from outside or from a container. The host's own sockets are not among them.", published...),
+		publishedRxPackets: counter("published_receive_packets_total",
+			"Packets to a published port or range that were delivered to its container.", published...),
+		publishedRxBytes: counter("published_receive_bytes_total",
+			"Bytes of the packets to a published port or range that were delivered, link-layer header included.", published...),
+		publishedTxPackets: counter("published_transmit_packets_total",
+			"Packets that the container of a published port or range answered with.", published...),
+		publishedTxBytes: counter("published_transmit_bytes_total",
+			"Bytes of the packets that the container of a published port or range answered with, link-layer header included.", published...),
+
+		flowsBegun: counter("flows_begun_total",
+			"Flows that were entered into the flow tables.", "proto"),
+		flowsExpired: counter("flows_expired_total",
+			"Flows that were forgotten because they were idle, by the state whose timeout was over, since the agent began.", "proto", "state"),
+		natTries: Family{Name: "ebpfnet_nat_tries", Type: "histogram",
+			Help: "Source ports that were tried for a flow until one was free, its own first."},
+		natConflicts: counter("nat_conflicts_total",
+			"Source ports that were tried for a flow and that another had already."),
+		natFailures: counter("nat_failures_total",
+			"Flows for which no source port was free."),
+		fragments: counter("fragments_total",
+			"Pieces of datagrams that the datapath carried, the first ones and the later ones.", "piece"),
+		icmpErrors: counter("icmp_errors_translated_total",
+			"ICMP errors about a flow of the datapath that were translated."),
+		sockets: counter("sockets_translated_total",
+			"Times that a socket of the host dialled a published port and was led to its container: a connection, or a datagram of a socket without one."),
+
+		peerRxPackets: counter("peer_receive_packets_total",
+			"Packets from another host's containers, or from that host through the tunnel.", "peer"),
+		peerRxBytes: counter("peer_receive_bytes_total",
+			"Bytes of the packets from another host, without what the tunnel adds, link-layer header included.", "peer"),
+		peerTxPackets: counter("peer_transmit_packets_total",
+			"Packets to another host's containers, or to that host through the tunnel.", "peer"),
+		peerTxBytes: counter("peer_transmit_bytes_total",
+			"Bytes of the packets to another host, without what the tunnel adds, link-layer header included.", "peer"),
+		peerSeen: gauge("peer_last_seen_timestamp_seconds",
+			"When a packet from another host came last, in seconds since 1970; none where there was none since the host became known.", "peer"),
+		peerState: gauge("peer_state",
+			"1 for the way on which another host's containers are reached: vxlan or direct.", "peer", "state"),
+		etcdConnected: gauge("etcd_connected",
+			"1 while etcd answers, 0 while it does not; none where this host does not follow it."),
+		etcdErrors: counter("etcd_errors_total",
+			"Requests that etcd did not answer, and watches that broke."),
+		etcdLists: counter("etcd_lists_total",
+			"Times that everything was read from etcd."),
+		etcdRenewals: counter("etcd_renewals_total",
+			"Renewals of this host's lease."),
+		etcdRejected: counter("etcd_rejected_total",
+			"Records in etcd that made no peer, each time one came."),
+		programRuns: counter("program_runs_total",
+			"Runs of a program on its hooks, while the kernel counts them (sysctl kernel.bpf_stats_enabled).", "program"),
+		programTime: counter("program_run_seconds_total",
+			"Time that a program's runs took, while the kernel counts it (sysctl kernel.bpf_stats_enabled).", "program"),
 	}
 }
 

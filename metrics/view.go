@@ -1,6 +1,10 @@
 package metrics
 
-import "github.com/ebpfnet/ebpfnet/bpf"
+import (
+	"time"
+
+	"github.com/ebpfnet/ebpfnet/bpf"
+)
 
 // Counters are the datapath's counters, each summed over the CPUs. *maps.Maps has them.
 type Counters interface {
@@ -8,6 +12,11 @@ type Counters interface {
 	EndpointStats(slot uint16) (bpf.EndpointCounters, error)
 	DropStats() ([]bpf.Counter, error) // indexed by bpf.DropReason
 	PassStats() ([]bpf.Counter, error) // indexed by bpf.PassReason
+	Tallies() ([]uint64, error)        // indexed by bpf.Tally
+	PublishStats(slot uint16) (bpf.PublishCounters, error)
+	PeerStats(host bpf.AddrKey) (bpf.PeerCounters, error)
+	Programs() ([]Program, error) // empty where the kernel does not count them
+	Now() (uint32, error)         // in ticks
 }
 
 // Source is who knows what stands behind the slots: the agent.
@@ -25,6 +34,39 @@ type View struct {
 	Flows           []FlowCount
 	Maps            []MapFill
 	DockerConnected bool
+	Published       []Published
+	Expired         []FlowCount // flows that were forgotten since the agent began, by the state in which their time was over
+	Peers           []Peer
+	Etcd            *Etcd // nil: this host does not follow etcd
+	TicksPerSecond  uint32
+}
+
+// Published is a published port or range that leads to a container.
+type Published struct {
+	Spec      string // in the command line's grammar
+	Container string
+	Proto     string
+	Slot      uint16 // in publish_stats; 0: not counted
+}
+
+// Peer is another host.
+type Peer struct {
+	Name  string      // unique: the host's, else its share of the network
+	Host  bpf.AddrKey // in peer_stats
+	State string      // how its containers are reached: vxlan or direct
+}
+
+// Etcd is how the agent and etcd get on.
+type Etcd struct {
+	Connected                         bool
+	Errors, Lists, Renewals, Rejected uint64
+}
+
+// Program is what the kernel counted of a program.
+type Program struct {
+	Name string
+	Runs uint64
+	Time time.Duration
 }
 
 // Bridge is an attached bridge.

@@ -21,12 +21,15 @@ type Turnover struct {
 	Gone        []Identity
 	AddedBridge []Identity
 	GoneBridge  []Identity
+	AddedPorts  []uint16 // slots
+	GonePorts   []uint16
 }
 
 // Slots are how many endpoints and bridges the counters have room for.
 type Slots struct {
 	Endpoints int
 	Bridges   int
+	Published int // the first stands for none
 }
 
 // Identities hands out the numbers of endpoints and bridges, and remembers them from one compilation to the next. The same veth, of the
@@ -39,6 +42,7 @@ type Identities struct {
 	bridges   map[int]*held
 	slots     slotPool
 	bslots    slotPool
+	ports     portSlots
 	turnover  Turnover
 }
 
@@ -63,6 +67,7 @@ func NewIdentities(have maps.State, size Slots) *Identities {
 		bridges:   make(map[int]*held),
 		slots:     slotPool{size: size.Endpoints},
 		bslots:    slotPool{size: size.Bridges},
+		ports:     newPortSlots(have, size.Published),
 	}
 	for index, v := range have.Veths {
 		if v.Id == 0 || ids.live[v.Id] || !ids.slots.take(v.Slot) {
@@ -143,6 +148,7 @@ func (ids *Identities) begin() {
 	for _, h := range ids.bridges {
 		h.seen = false
 	}
+	ids.ports.begin()
 }
 
 func (ids *Identities) end() Turnover {
@@ -156,11 +162,14 @@ func (ids *Identities) end() Turnover {
 			ids.dropBridge(h)
 		}
 	}
+	ids.ports.end()
 	t := Turnover{
 		Added:       slices.Clone(ids.turnover.Added),
 		Gone:        slices.Clone(ids.turnover.Gone),
 		AddedBridge: slices.Clone(ids.turnover.AddedBridge),
 		GoneBridge:  slices.Clone(ids.turnover.GoneBridge),
+		AddedPorts:  slices.Clone(ids.ports.added),
+		GonePorts:   slices.Clone(ids.ports.gone),
 	}
 	slices.SortFunc(t.Gone, func(a, b Identity) int { return int(a.Slot) - int(b.Slot) })
 	slices.SortFunc(t.GoneBridge, func(a, b Identity) int { return int(a.Slot) - int(b.Slot) })
@@ -197,6 +206,7 @@ func (ids *Identities) Settle(t Turnover) {
 		}
 	}
 	ids.turnover.GoneBridge = without(ids.turnover.GoneBridge, t.GoneBridge...)
+	ids.ports.settle(t.AddedPorts, t.GonePorts)
 }
 
 // newID gives the next id. It would take four thousand million endpoints to come round to one that is in use.

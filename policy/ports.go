@@ -171,17 +171,18 @@ func (c *compiler) addUserPort(p PublishIntent, docker map[bpf.PublishKey]int) {
 
 // addPort adds the row that the command line shows.
 func (c *compiler) addPort(spec PublishSpec, source string, to target) {
-	view := PortView{Spec: spec, Source: source, Target: to.name, Inactive: to.why}
+	view := PortView{Spec: spec, Source: source, Target: to.name, Inactive: to.why, Endpoint: to.endpoint}
 	if to.endpoint >= 0 {
 		view.Active, view.Address = true, to.addr
 		ep := &c.r.Endpoints[to.endpoint]
 		ep.Ports = append(ep.Ports, len(c.r.Ports))
+		view.Slot = c.ids.ports.slot(spec, ep.ID)
 	}
 	c.r.Ports = append(c.r.Ports, view)
 }
 
 func (c *compiler) publishValue(to target, port uint16) bpf.Publish {
-	return bpf.Publish{Addr: bpf.Addr(to.addr), Port: bpf.Port(port), Id: c.r.Endpoints[to.endpoint].ID}
+	return bpf.Publish{Addr: bpf.Addr(to.addr), Port: bpf.Port(port), Id: c.r.Endpoints[to.endpoint].ID, Slot: c.r.Ports[len(c.r.Ports)-1].Slot}
 }
 
 func publishKey(host netip.Addr, port uint16, proto uint8) bpf.PublishKey {

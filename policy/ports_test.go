@@ -164,10 +164,10 @@ func TestCompilePortsRows(t *testing.T) {
 	in.Publish = user(t, "9000-9999:9000-9999", "web", "70:70", "gone")
 	r := Compile(o, in, newIDs())
 	want := []PortView{
-		{Spec: mustParse(t, "80:80"), Source: SourceDocker, Target: "web", Address: addr("172.17.0.2"), Active: true},
-		{Spec: mustParse(t, "81:81"), Source: SourceDocker, Target: "web", Address: addr("172.17.0.2"), Active: true},
-		{Spec: mustParse(t, "9000-9999:9000-9999"), Source: SourceUser, Target: "web", Address: addr("172.17.0.2"), Active: true},
-		{Spec: mustParse(t, "70:70"), Source: SourceUser, Target: "gone", Inactive: "no running container, namespace, veth or address is called gone"},
+		{Spec: mustParse(t, "80:80"), Source: SourceDocker, Target: "web", Address: addr("172.17.0.2"), Active: true, Endpoint: 1},
+		{Spec: mustParse(t, "81:81"), Source: SourceDocker, Target: "web", Address: addr("172.17.0.2"), Active: true, Endpoint: 1},
+		{Spec: mustParse(t, "9000-9999:9000-9999"), Source: SourceUser, Target: "web", Address: addr("172.17.0.2"), Active: true, Endpoint: 1},
+		{Spec: mustParse(t, "70:70"), Source: SourceUser, Target: "gone", Inactive: "no running container, namespace, veth or address is called gone", Endpoint: -1},
 	}
 	if diff := cmp.Diff(want, r.Ports, compareAddrs()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -67,6 +67,8 @@ type PortView struct {
 	Address  netip.Addr // the container's; invalid while not active
 	Active   bool
 	Inactive string // why not, in some words
+	Slot     uint16 // of its counters; 0: none
+	Endpoint int    // in Result.Endpoints; -1 for none
 }
 
 // BridgeView is a bridge that is attached or waited for.
