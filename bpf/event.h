@@ -84,7 +84,7 @@ GLOBAL int event_write(struct __sk_buff *skb)
 	struct scratch *s = scratch_get();
 	struct event *e;
 	struct flow4 *f;
-	__u32 captured;
+	__u64 captured;
 	bool ip;
 
 	if (!s)
@@ -122,9 +122,11 @@ GLOBAL int event_write(struct __sk_buff *skb)
 	captured = skb->len;
 	if (captured > sizeof(e->data))
 		captured = sizeof(e->data);
-	/* The verifier wants to see that it is not 0. */
-	if (captured > 0 && !bpf_skb_load_bytes(skb, 0, e->data, captured))
-		e->captured = captured;
+	/* The verifier of kernel 5.10 does not learn from a comparison with 0 that it is not 0: it is shown one less. */
+	captured--;
+	asm volatile("" : "+r"(captured));
+	if (captured < sizeof(e->data) && !bpf_skb_load_bytes(skb, 0, e->data, captured + 1))
+		e->captured = captured + 1;
 	bpf_ringbuf_submit(e, 0);
 	return 0;
 }
