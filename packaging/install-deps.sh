@@ -23,6 +23,7 @@ test=(
 	systemd-analyze:systemd
 	chromium:chromium
 	etcd:etcd-server
+	etcdctl:etcd-client
 	tshark:tshark
 	# make generate
 	clang-19:clang-19

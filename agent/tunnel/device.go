@@ -101,7 +101,8 @@ func (d *Device) mend(link *netlink.Vxlan) (done string, err error) {
 	return strings.Join(did, ", "), nil
 }
 
-// address makes Addr the device's only IPv4 address.
+// address makes Addr the device's only IPv4 address. Its scope is the widest: Docker's masquerade rule also takes what the host itself sends
+// from this address, and would otherwise pick the source from another device, which no other host takes from the tunnel.
 func (d *Device) address(link netlink.Link) (changed bool, err error) {
 	have, err := netlink.AddrList(link, netlink.FAMILY_V4)
 	if err != nil {
@@ -109,7 +110,7 @@ func (d *Device) address(link netlink.Link) (changed bool, err error) {
 	}
 	there := false
 	for _, a := range have {
-		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok && ip == d.Addr {
+		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok && ip == d.Addr && a.Scope == unix.RT_SCOPE_UNIVERSE {
 			there = true
 			continue
 		}
@@ -121,7 +122,7 @@ func (d *Device) address(link netlink.Link) (changed bool, err error) {
 	if there || !d.Addr.IsValid() {
 		return changed, nil
 	}
-	a := &netlink.Addr{IPNet: &net.IPNet{IP: d.Addr.AsSlice(), Mask: net.CIDRMask(32, 32)}, Scope: unix.RT_SCOPE_LINK}
+	a := &netlink.Addr{IPNet: &net.IPNet{IP: d.Addr.AsSlice(), Mask: net.CIDRMask(32, 32)}, Scope: unix.RT_SCOPE_UNIVERSE}
 	if err := netlink.AddrAdd(link, a); err != nil {
 		return false, fmt.Errorf("add address %s to %s: %w", d.Addr, d.Name, err)
 	}

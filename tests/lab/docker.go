@@ -40,9 +40,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
   address = "%[1]s/containerd/ttrpc"
 `
 
-// startDocker starts the daemons and loads the image. Their containerd is their own even where the machine's runs. The storage driver is the
+// newDocker writes what the daemons are started with; nothing runs yet. Their containerd is their own even where the machine's runs. The storage driver is the
 // one that works on every file system; a control group of our own keeps the machine's dockerd's apart, on version 1 and 2 alike.
-func startDocker(s *Suite, ns *Netns, name string, flags []string) (*docker, error) {
+func newDocker(s *Suite, ns *Netns, name string, flags []string) (*docker, error) {
 	top, err := s.dir()
 	if err != nil {
 		return nil, err
@@ -65,20 +65,24 @@ func startDocker(s *Suite, ns *Netns, name string, flags []string) (*docker, err
 		"--host", d.socket, "--pidfile", dir + "/docker.pid", "--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs",
 		"--cgroup-parent", "/" + s.prefix + "-" + name,
 	}, flags...)
-	if d.containerd, err = startDaemon(&s.ledger, ns, filepath.Join(dir, "containerd.log"), "containerd", "--config", conf); err != nil {
-		return nil, err
+	return d, nil
+}
+
+// begin starts the daemons, with more flags for dockerd, and loads the image.
+func (d *docker) begin(s *Suite, flags ...string) (err error) {
+	d.args = append(d.args, flags...)
+	log, conf := filepath.Join(d.dir, "containerd.log"), filepath.Join(d.dir, "containerd.toml")
+	if d.containerd, err = startDaemon(d.ledger, d.ns, log, "containerd", "--config", conf); err != nil {
+		return err
 	}
 	if err := d.start(); err != nil {
-		return nil, errors.Join(err, d.close())
+		return err
 	}
 	image, err := s.image()
 	if err == nil {
 		_, err = d.run(bytes.NewReader(image), "import", "--change", `CMD ["/bin/probe", "serve"]`, "-", Image)
 	}
-	if err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
+	return err
 }
 
 // start starts dockerd and waits until it answers.
@@ -105,7 +109,9 @@ func (d *docker) close() error {
 		}
 		errs = append(errs, d.dockerd.stop())
 	}
-	errs = append(errs, d.containerd.stop())
+	if d.containerd != nil {
+		errs = append(errs, d.containerd.stop())
+	}
 	group := d.args[len(d.args)-1]
 	for i, a := range d.args {
 		if a == "--cgroup-parent" {

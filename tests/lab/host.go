@@ -77,11 +77,18 @@ func (s *Suite) newHost(w World, name string, flags []string) (h *Host, err erro
 	if err := h.wire(); err != nil {
 		return h, err
 	}
-	if w == Native {
-		flags = append([]string{"--iptables=false", "--ip6tables=false", "--userland-proxy=false"}, flags...)
+	if h.docker, err = newDocker(s, h.NS, name, append(w.flags(), flags...)); err != nil {
+		return h, err
 	}
-	h.docker, err = startDocker(s, h.NS, name, flags)
-	return h, err
+	return h, h.docker.begin(s)
+}
+
+// flags are dockerd's.
+func (w World) flags() []string {
+	if w == Native {
+		return []string{"--iptables=false", "--ip6tables=false", "--userland-proxy=false"}
+	}
+	return nil
 }
 
 // wire connects the machines. A new namespace copies the machine's settings, so those that matter are set: forwarding is off on the host, as

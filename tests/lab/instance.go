@@ -22,6 +22,7 @@ type Instance struct {
 	Name   string
 	Host   *Host
 	bin    string
+	agent  *daemon // where a test started it; nil where attach did
 	closed bool
 }
 
@@ -145,6 +146,9 @@ func (in *Instance) Close() error {
 	o, err := in.try("detach", "--all", "--yes")
 	if err == nil && o.Code != 0 {
 		err = fmt.Errorf("detach --all: %s", strings.TrimSpace(o.Stderr))
+	}
+	if in.agent != nil && in.agent.exited() == nil {
+		err = errors.Join(err, in.agent.stop())
 	}
 	if s.Agent.PID > 0 {
 		gone := try(5*time.Second, func() error {

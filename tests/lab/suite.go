@@ -78,7 +78,8 @@ func prerequisites() []string {
 	}
 	for tool, pkg := range map[string]string{
 		"ip": "iproute2", "nsenter": "util-linux", "dockerd": "docker.io", "docker": "docker.io", "containerd": "containerd",
-		"runc": "runc", "iptables": "iptables", "ethtool": "ethtool", "nft": "nftables", "curl": "curl", "busybox": "busybox-static", "go": "the Go toolchain",
+		"runc": "runc", "iptables": "iptables", "ethtool": "ethtool", "nft": "nftables", "curl": "curl", "busybox": "busybox-static",
+		"etcd": "etcd-server", "etcdctl": "etcd-client", "go": "the Go toolchain",
 	} {
 		if _, err := exec.LookPath(tool); err != nil {
 			missing = append(missing, fmt.Sprintf("%s (from %s)", tool, pkg))

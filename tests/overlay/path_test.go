@@ -1,0 +1,43 @@
+package overlay
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/ebpfnet/ebpfnet/tests/lab"
+)
+
+// J-1, overlay D6: containers of two hosts, and the hosts, reach each other with their own addresses, and the world behind masquerade.
+func TestVXLAN(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w lab.World) {
+		p := newPair(t, w, vxlan)
+		directions(t, p, [2]string{p.network(0), p.network(1)})
+	})
+}
+
+// directions asks in every direction between two hosts, which have these addresses for the containers, and their containers.
+func directions(t *testing.T, p *pair, addresses [2]string) {
+	p.segment.Remote.Serve(t, "world", lab.RemoteIP+":7000")
+	for i := range p.hosts {
+		j := 1 - i
+		own, host := p.c[i].IP, netip.MustParseAddr(p.network(i))
+		for _, proto := range []string{"tcp", "udp"} {
+			if seen := p.c[i].NS.Ask(t, proto, p.c[j].At(80)).Seen().Addr(); seen != own { // J-1
+				t.Errorf("%s from container %s is seen as %s", proto, own, seen)
+			}
+			// overlay D6
+			seen := p.hosts[i].NS.Ask(t, proto, p.c[j].At(80)).Seen().Addr()
+			if seen != host && seen.String() != p.hosts[i].IP {
+				t.Errorf("%s from host %s is seen as %s", proto, p.hosts[i].IP, seen)
+			}
+			if seen := p.c[i].NS.Ask(t, proto, lab.RemoteIP+":7000").Seen().Addr(); seen.String() != p.hosts[i].IP {
+				t.Errorf("%s to the world is seen as %s, want masqueraded as %s", proto, seen, p.hosts[i].IP)
+			}
+		}
+		// The port that the other host publishes, from a container here: J-11 is that the answer comes back as if there were no tunnel.
+		p.c[i].NS.Ask(t, "tcp", lab.At(p.hosts[j].IP, 8080))
+		p.segment.Remote.Ask(t, "tcp", lab.At(p.hosts[i].IP, 8080))
+		p.c[i].NS.Ping(t, 7+i).Ping(t, p.c[j].IP.String(), []byte("across"))
+		p.c[i].NS.Ping(t, 17+i).Ping(t, addresses[j], []byte("to the host"))
+	}
+}
