@@ -10,8 +10,11 @@ import (
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
-// vxlan is a network that the tests configure.
-const vxlan = `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan"}}`
+// The networks that the tests configure.
+const (
+	vxlan  = `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan"}}`
+	hostGW = `{"Network":"10.200.0.0/16","Backend":{"Type":"host-gw"}}`
+)
 
 // settled is how long the hosts may take to know of each other on a busy machine.
 const settled = 20 * time.Second
@@ -79,3 +82,8 @@ func awaitPeer(t *testing.T, h *lab.Member, subnet netip.Prefix, via string) api
 
 // network is the address that stands for a host itself among the others' containers.
 func (p *pair) network(host int) string { return p.subnets[host].Addr().String() }
+
+// outer keeps the VXLAN packets of a capture, with what each carries.
+func outer(c *lab.Capture) []lab.Packet {
+	return c.All(func(p lab.Packet) bool { return p.UDP != nil && p.UDP.DstPort == 8472 })
+}

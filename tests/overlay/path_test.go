@@ -15,6 +15,21 @@ func TestVXLAN(t *testing.T) {
 	})
 }
 
+// overlay D2: hosts on one segment need no tunnel where the network says host-gw.
+func TestHostGateway(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w lab.World) {
+		p := newPair(t, w, hostGW)
+		if mtu := p.hosts[0].Subnet(t)["FLANNEL_MTU"]; mtu != "1500" {
+			t.Errorf("MTU is %s, want 1500", mtu)
+		}
+		wire := p.segment.Router.Capture(t, "h1")
+		directions(t, p, [2]string{p.hosts[0].IP, p.hosts[1].IP})
+		if n := len(outer(wire)); n != 0 {
+			t.Errorf("%d packets are wrapped", n)
+		}
+	})
+}
+
 // directions asks in every direction between two hosts, which have these addresses for the containers, and their containers.
 func directions(t *testing.T, p *pair, addresses [2]string) {
 	p.segment.Remote.Serve(t, "world", lab.RemoteIP+":7000")

@@ -1,0 +1,210 @@
+package overlay
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"github.com/ebpfnet/ebpfnet/tests/lab"
+)
+
+// What two hosts say to each other, and what they take from others. One pair serves, and its last steps change it.
+func TestWire(t *testing.T) {
+	p := newPair(t, lab.Default, vxlan)
+	h := p.hosts[0]
+
+	// overlay D1, J-6: an echo request as flannel would send it, held by a golden file; one flow has one source port, and others have others.
+	t.Run("outer", func(t *testing.T) {
+		wire := p.segment.Router.Capture(t, "h1")
+		p.c[0].NS.Ping(t, 21).Ping(t, p.c[1].IP.String(), []byte("golden"))
+		var request, answer []lab.Packet
+		for _, o := range outer(wire) {
+			if from := netip.MustParseAddr(o.IP.SrcIP.String()); from.String() == h.IP {
+				request = append(request, o)
+			} else {
+				answer = append(answer, o)
+			}
+		}
+		if len(request) != 1 || len(answer) != 1 {
+			t.Fatalf("%d requests and %d answers on the wire, want one each", len(request), len(answer))
+		}
+		got := p.describe(request[0]) + p.describe(answer[0])
+		want, err := os.ReadFile(filepath.Join("testdata", "outer.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("outer packets (-want +got):\n%s", diff)
+		}
+
+		client := p.c[0].NS.Dial(t, "tcp", p.c[1].At(80))
+		before := len(outer(wire))
+		for range 5 {
+			client.Ask(t)
+		}
+		one := map[layers.UDPPort]bool{}
+		for _, o := range outer(wire)[before:] {
+			if o.IP.SrcIP.String() == h.IP {
+				one[o.UDP.SrcPort] = true
+			}
+		}
+		if len(one) != 1 {
+			t.Errorf("one flow leaves with the source ports %v, want one", one)
+		}
+		many := map[layers.UDPPort]bool{}
+		before = len(outer(wire))
+		for range 8 {
+			p.c[0].NS.Ask(t, "tcp", p.c[1].At(80))
+		}
+		for _, o := range outer(wire)[before:] {
+			if o.IP.SrcIP.String() == h.IP {
+				many[o.UDP.SrcPort] = true
+			}
+		}
+		if len(many) < 4 {
+			t.Errorf("eight flows leave with the source ports %v", many)
+		}
+	})
+
+	// J-5: a packet in a tunnel is taken from the host that has the subnet of its inner source, and with the network's number, only; a
+	// container that sends to its own host's tunnel port is none of these.
+	t.Run("spoofed", func(t *testing.T) {
+		inner := func(from string) []byte { return innerFrame(t, from, p.c[0].IP) }
+		seen := p.c[0].NS.Capture(t, "eth0")
+		for name, s := range map[string]struct {
+			ns    *lab.Netns
+			vni   uint32
+			inner string
+		}{
+			"a stranger":                   {p.segment.Router, 1, p.c[1].IP.String()},
+			"another's subnet":             {p.hosts[1].NS, 1, "10.200.255.2"},
+			"another network":              {p.hosts[1].NS, 9, p.c[1].IP.String()},
+			"a container of the same host": {p.c[0].NS, 1, p.c[1].IP.String()},
+		} {
+			t.Run(name, func(t *testing.T) {
+				s.ns.Send(t, lab.At(h.IP, 8472), wrap(t, s.vni, inner(s.inner)))
+			})
+		}
+		seen.None(t, "a spoofed packet", func(q lab.Packet) bool { return q.UDP != nil && q.UDP.DstPort == 4242 })
+		// What must arrive does, so that none of these is lost for another reason.
+		p.hosts[1].NS.Send(t, lab.At(h.IP, 8472), wrap(t, 1, inner(p.c[1].IP.String())))
+		seen.Find(t, "a packet as the other host sends it", func(q lab.Packet) bool { return q.UDP != nil && q.UDP.DstPort == 4242 })
+	})
+
+	// overlay D7: what others do to the device is undone.
+	for name, deed := range map[string]string{
+		"down": "link set %s down", "deleted": "link delete %s", "another address": "link set %s address 0e:eb:c6:00:00:99",
+	} {
+		t.Run("device "+name, func(t *testing.T) {
+			h.NS.IP(t, fmt.Sprintf(deed, p.device(t)))
+			took := lab.Eventually(t, settled, func() error {
+				if _, err := h.NS.TryAsk("udp", p.c[1].At(80), lab.Within(200*time.Millisecond)); err != nil {
+					return err
+				}
+				_, err := p.c[0].NS.TryAsk("tcp", p.c[1].At(80), lab.Within(200*time.Millisecond))
+				return err
+			})
+			t.Logf("repaired in %v", took)
+			if mac := h.NS.IP(t, "-brief link show dev "+p.device(t)); !strings.Contains(mac, "0e:eb:c6:12:00:0b") {
+				t.Errorf("the device is %s", mac)
+			}
+		})
+	}
+
+	// overlay E1: the datapath needs no etcd, not even for a container that begins without it.
+	t.Run("etcd stopped", func(t *testing.T) {
+		if err := p.segment.StopEtcd(); err != nil {
+			t.Fatal(err)
+		}
+		fresh := h.Host.Run(t, "fresh")
+		h.Await(t, fresh)
+		if seen := fresh.NS.Ask(t, "tcp", p.c[1].At(80)).Seen().Addr(); seen != fresh.IP {
+			t.Errorf("seen as %s, want %s", seen, fresh.IP)
+		}
+		p.c[1].NS.Ask(t, "tcp", fresh.At(80))
+		p.segment.StartEtcd(t)
+	})
+
+	// J-7: what goes to a subnet that nobody has any more is dropped, and not masqueraded to the world.
+	t.Run("peer gone", func(t *testing.T) {
+		world := p.segment.Router.Capture(t, "seg0")
+		if err := p.hosts[1].StopAgent(); err != nil {
+			t.Fatal(err)
+		}
+		p.segment.Etcdctl(t, "del", "/coreos.com/network/subnets/"+strings.ReplaceAll(p.subnets[1].String(), "/", "-"))
+		lab.Eventually(t, settled, func() error {
+			if list := h.Instance.Run(t, "peer", "list"); strings.Contains(list, p.subnets[1].String()) {
+				return fmt.Errorf("still there: %s", list)
+			}
+			return nil
+		})
+		p.c[0].NS.Unanswered(t, "udp", p.c[1].At(80))
+		world.None(t, "a packet to the host that is gone", func(q lab.Packet) bool {
+			return q.IP != nil && q.IP.DstIP.Equal(p.c[1].IP.AsSlice())
+		})
+		// overlay L2: it comes back with the subnet that it had.
+		p.hosts[1].StartAgent(t)
+		awaitPeer(t, h, p.subnets[1], p.hosts[1].IP)
+		lab.Eventually(t, settled, func() error {
+			_, err := p.c[0].NS.TryAsk("tcp", p.c[1].At(80), lab.Within(time.Second))
+			return err
+		})
+	})
+}
+
+// device is the name of the first host's tunnel.
+func (p *pair) device(t *testing.T) string {
+	t.Helper()
+	var name string
+	lab.Eventually(t, settled, func() error {
+		out := p.hosts[0].NS.IP(t, "-brief link show type vxlan")
+		if name, _, _ = strings.Cut(out, " "); name == "" {
+			return fmt.Errorf("there is no VXLAN device")
+		}
+		return nil
+	})
+	return name
+}
+
+// describe writes what matters of a VXLAN packet, with names for what is another in each run.
+func (p *pair) describe(o lab.Packet) string {
+	d := gopacket.NewPacket(o.UDP.Payload, layers.LayerTypeVXLAN, gopacket.Default)
+	v, _ := d.Layer(layers.LayerTypeVXLAN).(*layers.VXLAN)
+	eth, _ := d.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
+	ip, _ := d.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+	if v == nil || eth == nil || ip == nil {
+		return fmt.Sprintf("not VXLAN: %s\n", o)
+	}
+	names := strings.NewReplacer(p.c[0].IP.String(), "container0", p.c[1].IP.String(), "container1")
+	text := fmt.Sprintf("outer %s > %s ttl %d flags %q port %d checksum %#x\n  vxlan flags %#02x vni %d\n  inner %s > %s, %s > %s ttl %d\n",
+		o.IP.SrcIP, o.IP.DstIP, o.IP.TTL, o.IP.Flags.String(), o.UDP.DstPort, o.UDP.Checksum, v.Contents[0], v.VNI,
+		eth.SrcMAC, eth.DstMAC, ip.SrcIP, ip.DstIP, ip.TTL)
+	return names.Replace(text)
+}
+
+// innerFrame is the frame that a tunnel's packet to a container's port 4242 carries.
+func innerFrame(t *testing.T, from string, to netip.Addr) []byte {
+	t.Helper()
+	ip := &layers.IPv4{Version: 4, TTL: 63, Protocol: layers.IPProtocolUDP, SrcIP: net.ParseIP(from), DstIP: to.AsSlice()}
+	udp := &layers.UDP{SrcPort: 4241, DstPort: 4242}
+	if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
+		t.Fatal(err)
+	}
+	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{0x0e, 0xeb, 0xc6, 0x12, 0, 0x0c}, DstMAC: net.HardwareAddr{0x0e, 0xeb, 0xc6, 0x12, 0, 0x0b}, EthernetType: layers.EthernetTypeIPv4}
+	return lab.Frame(t, eth, ip, udp, gopacket.Payload("inner"))
+}
+
+// wrap puts the VXLAN header before a frame.
+func wrap(t *testing.T, vni uint32, frame []byte) []byte {
+	t.Helper()
+	return lab.Frame(t, &layers.VXLAN{ValidIDFlag: true, VNI: vni}, gopacket.Payload(frame))
+}
