@@ -83,6 +83,7 @@ func TestPackets(t *testing.T) {
 		{"dummy listener", testDummyListener},
 		{"reserved port", testReservedPort},
 		{"endpoint counters", testEndpointCounters},
+		{"tallies", testTallies},
 		{"events, or none", testEventNobody},
 		{"events", testEventTold},
 		{"events, the ring full", testEventFull},
