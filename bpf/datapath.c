@@ -248,7 +248,9 @@ int to_container(struct __sk_buff *skb)
 		if (veth->id)
 			stats_received_dropped(skb, veth->slot);
 		if (monitor) {
+			packet_hold(&p);
 			packet_parse(skb, ZONE_LOCAL, &p);
+			packet_hold(&p);
 			event_tell(skb, &p, HOOK_TO_CONTAINER, DROP_UNKNOWN_CONTAINER, VERDICT_DROP);
 		}
 		return VERDICT_DROP;
@@ -424,7 +426,9 @@ int to_overlay(struct __sk_buff *skb)
 
 	if (unmark(skb) == MARK_DONE)
 		return VERDICT_NEXT;
+	packet_hold(&p);
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
+	packet_hold(&p);
 	if (!reason)
 		reason = p.pass ? DROP_NO_PEER : tunnel_enter(skb, &p);
 	return done(skb, &p, HOOK_TO_OVERLAY, reason, VERDICT_NEXT);
