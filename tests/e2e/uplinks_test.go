@@ -46,11 +46,17 @@ func (s site) leads(t *testing.T, when, dev, addr string, c *lab.Container) {
 			eq(t, when+": as seen outside", c.NS.Ask(t, network, lab.At(lab.RemoteBy1, 7000)).Seen().Addr().String(), addr)
 		})
 	})
-	s.carried(t, "in", 2, func() {
+	inwards := func() {
 		a := s.Remote.Ask(t, "tcp", lab.At(addr, 8080))
 		eq(t, when+": who answers", a.Local, c.At(80))
 		eq(t, when+": the client", a.Seen().Addr().String(), lab.RemoteIP)
-	})
+	}
+	if when == "bridge" && s.World == lab.Default {
+		// Netfilter sees a bridge's frames before the bridge's device does, and Docker's rules translate them there.
+		inwards()
+		return
+	}
+	s.carried(t, "in", 2, inwards)
 }
 
 // I-6, I-7: uplinks of each kind that this kernel makes, that come late, flap, change their address, have dots in their names or are given

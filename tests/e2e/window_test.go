@@ -65,7 +65,12 @@ func TestBridgeAppears(t *testing.T) {
 		t.Cleanup(func() { s.NS.IP(t, "link del late0") })
 		ip(t, c, "addr add 10.77.0.2/24 dev eth0", "link set eth0 up", "route add default via 10.77.0.1")
 		eq(t, "the first packet, as seen outside", c.Ask(t, "tcp", lab.At(lab.RemoteIP, 7000)).Seen().Addr().String(), lab.HostIP)
-		eq(t, "attached", s.Status(t).Bridges[0].Attached, true)
+		lab.Eventually(t, lab.Patience, func() error {
+			if !s.Status(t).Bridges[0].Attached {
+				return fmt.Errorf("status does not show it")
+			}
+			return nil
+		})
 		s.Endpoint(t, netip.MustParseAddr("10.77.0.2"))
 		eq(t, "as seen outside", c.Ask(t, "udp", lab.At(lab.RemoteIP, 7000)).Seen().Addr().String(), lab.HostIP)
 		wire.None(t, "a packet with the container's own address", within("10.77.0.0/24"))
