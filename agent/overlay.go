@@ -45,7 +45,6 @@ type membership struct {
 	name   string // of the device
 	device bool   // it may be there
 	routes bool   // some may be there
-	told   netip.Prefix
 	near   map[netip.Addr]int
 }
 

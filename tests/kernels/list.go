@@ -20,7 +20,7 @@ func kernels() []kernel {
 	return []kernel{
 		{
 			name: "5.10", suites: []string{"bullseye", "bullseye-security"}, where: "Debian 11", hook: "clsact",
-			lacks: []string{"conntrack_lookup", "conntrack_nat", "fib_skip_neigh", "fib_src", "netns_cookie", "tcx"},
+			lacks: []string{"conntrack_lookup", "conntrack_nat", "fib_skip_neigh", "fib_src", "netns_cookie", "tcx", "tunnel_local"},
 		},
 		{
 			name: "6.1", suites: []string{"bookworm", "bookworm-security"}, where: "Debian 12", hook: "clsact",
