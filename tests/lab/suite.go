@@ -49,8 +49,13 @@ func NewSuite() *Suite {
 
 // Run is the body of TestMain: it runs the tests, takes everything down, and fails where something is left behind.
 func (s *Suite) Run(m *testing.M) int {
+	restore, err := deepenBacklog()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		return 1
+	}
 	code := m.Run()
-	if err := s.close(); err != nil {
+	if err := errors.Join(s.close(), restore()); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		code = max(code, 1)
 	}

@@ -46,7 +46,7 @@ func bridgeChecks() (list []check) {
 			inside := s.b.NS.Capture(t, "eth0")
 			text := fmt.Sprintf("frame %d", s.port())
 			s.a.NS.Inject(t, "eth0", build(t, s, text))
-			if _, ok := untilWithin(patience/2, inside, carrying(text)); !ok {
+			if _, ok := until(inside, carrying(text)); !ok {
 				return "does not arrive"
 			}
 			return "arrives"

@@ -95,7 +95,7 @@ func closedChecks() (list []check) {
 // settled waits as long as an answer might take, and says whether a text has arrived somewhere or come back.
 func settled(inside *lab.Capture, name string, wire *lab.Capture, text string) string {
 	arrived := func(p lab.Packet) bool { return !p.Sent && carrying(text)(p) }
-	if _, ok := untilWithin(patience/2, inside, arrived); ok {
+	if _, ok := until(inside, arrived); ok {
 		return "arrives at " + name
 	}
 	if _, ok := untilWithin(lab.Doubt, wire, arrived); ok {

@@ -32,7 +32,7 @@ func (s *site) inward(t testing.TB, sport, dport int) lab.Way {
 
 // arrival says how a packet that match accepts arrives.
 func (s *site) arrival(c *lab.Capture, match func(lab.Packet) bool) string {
-	p, ok := untilWithin(patience/2, c, func(p lab.Packet) bool { return !p.Sent && match(p) })
+	p, ok := until(c, func(p lab.Packet) bool { return !p.Sent && match(p) })
 	if !ok {
 		return "does not arrive"
 	}
@@ -218,7 +218,7 @@ func headerSum(h []byte) {
 
 // replyTo says what a TCP segment is answered with.
 func (s *site) replyTo(wire *lab.Capture, w lab.Way) string {
-	p, ok := untilWithin(patience/2, wire, func(p lab.Packet) bool { return !p.Sent && p.TCP != nil && p.Destination() == w.Src })
+	p, ok := until(wire, func(p lab.Packet) bool { return !p.Sent && p.TCP != nil && p.Destination() == w.Src })
 	if !ok {
 		return "no answer"
 	}
