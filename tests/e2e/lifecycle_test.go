@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -96,6 +99,37 @@ func TestAgentDies(t *testing.T) {
 		eq(t, "restarted meanwhile", s.Remote.Ask(t, "tcp", lab.At(lab.HostIP, 8080)).Local, web.At(80))
 		eq(t, "started meanwhile", s.Remote.Ask(t, "tcp", lab.At(lab.HostIP, 8082)).Name, "late")
 	})
+}
+
+// An agent that is told to end, and told again all the while that it goes down, has ended well.
+func TestToldToEndAgain(t *testing.T) {
+	h := suite.SharedHost(t, lab.Native)
+	in := h.Instance(t)
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*lab.Patience)
+		cmd := in.Command(ctx, "agent", "--metrics-addr", "off")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lab.Eventually(t, lab.Patience, func() error {
+			return lab.Running(in.Run(t, "-o", "json", "status"))
+		})
+		ended := make(chan error)
+		go func() { ended <- cmd.Wait() }()
+		for told := true; told; {
+			select {
+			case err := <-ended:
+				if told = false; err != nil {
+					t.Fatalf("the agent has ended with %v", err)
+				}
+			default:
+				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+					t.Error(err)
+				}
+			}
+		}
+		cancel()
+	}
 }
 
 // K-14: a second agent of the same instance refuses, and leaves the first alone; an agent of another instance does not mind.

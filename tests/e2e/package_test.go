@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
@@ -81,11 +82,8 @@ func TestDebianPackage(t *testing.T) {
 	agent := func() (stop func()) {
 		stop = r.Start(t, "setpriv", append([]string{"--no-new-privs", "--bounding-set", capabilities, "--inh-caps", "-all"},
 			strings.Fields(strings.ReplaceAll(unitSetting(t, unit, "ExecStart"), "$EBPFNET_OPTIONS", "--metrics-addr off"))...)...)
-		lab.Eventually(t, lab.Patience, func() error {
-			if out := r.Run(t, "ebpfnet", "status"); !strings.Contains(out, "running") {
-				return fmt.Errorf("no agent: %s", out)
-			}
-			return nil
+		lab.Eventually(t, time.Minute, func() error { // with a datapath to take over it answers when its programs are verified
+			return lab.Running(r.Run(t, "ebpfnet", "-o", "json", "status"))
 		})
 		return stop
 	}

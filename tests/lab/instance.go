@@ -133,6 +133,27 @@ func (in *Instance) Watch() {
 	}
 }
 
+// running says why no agent answers, or nil. What status prints without one does not count.
+func (in *Instance) running() error {
+	o, err := in.try("-o", "json", "status")
+	if err != nil {
+		return err
+	}
+	return Running(o.Stdout)
+}
+
+// Running reads what `ebpfnet -o json status` printed: nil where an agent answered.
+func Running(status string) error {
+	var s api.Status
+	if err := json.Unmarshal([]byte(status), &s); err != nil {
+		return fmt.Errorf("read status: %w in %q", err, status)
+	}
+	if !s.Agent.Running {
+		return fmt.Errorf("no agent runs: %s", status)
+	}
+	return nil
+}
+
 // Close takes everything off, and ends an agent that outlives that.
 func (in *Instance) Close() error {
 	if in.closed {

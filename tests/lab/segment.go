@@ -203,11 +203,7 @@ func (m *Member) StartAgent(t testing.TB, flags ...string) {
 		if err := m.Instance.agent.exited(); err != nil {
 			return err
 		}
-		o, err := m.try("-o", "json", "status")
-		if err == nil && o.Code != 0 {
-			err = errors.New(o.Stderr)
-		}
-		return err
+		return m.running()
 	})
 }
 
