@@ -292,7 +292,7 @@ func removeOverlay(h overlayHost, p loader.Paths, files ...string) error {
 		return err
 	}
 	for _, f := range append(files, filepath.Join(filepath.Dir(p.State), "overlay.json"), filepath.Join(p.Run, p.Instance+".session")) {
-		if err := removeFile(f); err != nil {
+		if err := lease.RemoveFile(f); err != nil {
 			return err
 		}
 	}

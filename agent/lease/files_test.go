@@ -92,3 +92,29 @@ func TestDockerConfig(t *testing.T) {
 		})
 	}
 }
+
+// K-4: a file is removed with what a writer that was killed has left beside it, and with nothing else.
+func TestRemoveFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "overlay.json")
+	if err := writeFile(path, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	half, err := os.CreateTemp(dir, unfinished(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	half.Close()
+	if err := os.WriteFile(filepath.Join(dir, "state.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // one that is not there is no error
+		if err := RemoveFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 || left[0].Name() != "state.json" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}

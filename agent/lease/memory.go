@@ -86,12 +86,32 @@ func randomID() string {
 	return hex.EncodeToString(b[:])
 }
 
+// RemoveFile removes a file that this package wrote, where it is, and what a writer that was killed left beside it. No path is no file.
+func RemoveFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), unfinished(path)))
+	if err != nil {
+		return err
+	}
+	for _, f := range append(left, path) {
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unfinished is the pattern (os.CreateTemp) of the names that a file has while it is written.
+func unfinished(path string) string { return "." + filepath.Base(path) + ".*" }
+
 // writeFile puts a whole file in place of another: nobody reads a half one.
 func writeFile(path string, b []byte, mode fs.FileMode) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	tmp, err := os.CreateTemp(filepath.Dir(path), unfinished(path))
 	if err != nil {
 		return err
 	}
