@@ -115,7 +115,7 @@ func (a *Agent) lookOverlay(ctx context.Context, o *policy.Observed) error {
 // staticOverlay is made of what the user named.
 func (a *Agent) staticOverlay() *policy.Overlay {
 	public := a.overlay.public
-	v := &policy.Overlay{Kind: overlay.VXLAN, Public: public.Addr, MAC: overlay.DerivedMAC(public.Addr), VNI: staticVNI, MTU: public.MTU - vxlanRoom}
+	v := &policy.Overlay{Kind: overlay.VXLAN, Public: public.Addr, MAC: overlay.DerivedMAC(public.Addr), VNI: staticVNI, Port: staticPort, MTU: public.MTU - vxlanRoom}
 	for _, p := range a.state.Intent.Peers {
 		v.Peers = append(v.Peers, p.Peer())
 	}
@@ -139,7 +139,7 @@ func (a *Agent) leasedOverlay() (*policy.Overlay, error) {
 		return nil, fmt.Errorf("the network's Backend Type is %s, which is not supported yet: it is vxlan or host-gw", n.Kind)
 	}
 	out := &policy.Overlay{
-		Kind: n.Kind, Network: n.Prefix, Subnet: v.Subnet, Public: v.Public, MAC: v.MAC, VNI: n.VNI, MTU: mtu, Peers: v.Peers,
+		Kind: n.Kind, Network: n.Prefix, Subnet: v.Subnet, Public: v.Public, MAC: v.MAC, VNI: n.VNI, Port: n.Port, MTU: mtu, Peers: v.Peers,
 		Direct: n.Kind == overlay.HostGW || n.DirectRouting,
 	}
 	if n.Kind == overlay.VXLAN {

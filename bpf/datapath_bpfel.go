@@ -86,7 +86,8 @@ const (
 	DatapathDropReasonDROP_NOT_PEER          DatapathDropReason = 20
 	DatapathDropReasonDROP_FRAGMENT_ORDER    DatapathDropReason = 21
 	DatapathDropReasonDROP_UNKNOWN_CONTAINER DatapathDropReason = 22
-	DatapathDropReasonDROP_MAX               DatapathDropReason = 23
+	DatapathDropReasonDROP_FORGED_TUNNEL     DatapathDropReason = 23
+	DatapathDropReasonDROP_MAX               DatapathDropReason = 24
 )
 
 type DatapathEndpoint4 struct {
@@ -257,6 +258,9 @@ type DatapathOverlay struct {
 	Addr    uint32
 	Mtu     uint16
 	Mac     [6]uint8
+	Port    uint16
+	Kind    DatapathPeerKind
+	Pad     uint8
 }
 
 type DatapathPassReason uint32
@@ -306,6 +310,7 @@ const (
 	DatapathPeerKindPEER_NONE   DatapathPeerKind = 0
 	DatapathPeerKindPEER_DIRECT DatapathPeerKind = 1
 	DatapathPeerKindPEER_VXLAN  DatapathPeerKind = 2
+	DatapathPeerKindPEER_UDP    DatapathPeerKind = 3
 )
 
 type DatapathPrefix4 struct {

@@ -277,6 +277,8 @@ GLOBAL int resolve_container(struct __sk_buff *skb)
 	reason = source_check(p);
 	if (reason)
 		return reason;
+	if (tunnel_is_dialled(p->key.daddr, p->key.dport, p->key.proto))
+		return DROP_FORGED_TUNNEL;
 	veth = bpf_map_lookup_elem(&veths, &dev);
 	if (!veth) {
 		p->pass = PASS_UNKNOWN_SOURCE;
@@ -321,6 +323,8 @@ GLOBAL int resolve_stranger(struct __sk_buff *skb)
 		p->pass = PASS_MULTICAST;
 		return DROP_NONE;
 	}
+	if (tunnel_is_dialled(p->key.daddr, p->key.dport, p->key.proto))
+		return DROP_FORGED_TUNNEL;
 	from.bridge = bpf_map_lookup_elem(&bridges4, &from.bridge_index);
 	if (from.bridge && (from.bridge->flags & BRIDGE_CLOSED))
 		return DROP_UNKNOWN_CONTAINER;

@@ -29,7 +29,10 @@ static __always_inline enum drop_reason tunnel_check(struct __sk_buff *skb, cons
 	struct overlay *o = overlay_get();
 	struct peer4 *peer;
 
-	if (!o || !o->ifindex || bpf_skb_get_tunnel_key(skb, &key, offsetof(struct bpf_tunnel_key, local_ipv4), 0))
+	if (!o || !o->ifindex ||
+	    bpf_skb_get_tunnel_key(skb, &key, has_tunnel_local ? sizeof(key) : offsetof(struct bpf_tunnel_key, local_ipv4), 0))
+		return DROP_NOT_PEER;
+	if (has_tunnel_local && bpf_htonl(key.local_ipv4) != o->local)
 		return DROP_NOT_PEER;
 	peer = peer_find(p->key.saddr);
 	if (!peer || peer->kind == PEER_NONE || key.tunnel_id != o->vni || bpf_htonl(key.remote_ipv4) != peer->addr)

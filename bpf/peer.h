@@ -30,6 +30,20 @@ static __always_inline struct overlay *overlay_get(void)
 	return bpf_map_lookup_elem(&overlay, &zero);
 }
 
+/*
+ * In: what somebody on a bridge dials. Out: whether it is the tunnel of another host or of this one. With its source hidden behind this host's
+ * address it would be believed there to come from this host's tunnel.
+ */
+static __noinline bool tunnel_is_dialled(__be32 addr, __be16 port, __u8 proto)
+{
+	struct overlay *o = overlay_get();
+	struct addr4 key = {.addr = addr};
+
+	if (proto != IPPROTO_UDP || !o || !o->port || port != o->port)
+		return false;
+	return bpf_map_lookup_elem(&peer_hosts4, &key) || bpf_map_lookup_elem(&host_addrs4, &key);
+}
+
 /* In: the address of another host. Out: 1 with the way there in scratch, 0 where there is none. */
 static __always_inline bool peer_route(struct __sk_buff *skb, struct scratch *s, __be32 addr, __u32 dev)
 {

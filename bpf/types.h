@@ -192,6 +192,7 @@ enum peer_kind {
 	PEER_NONE = 0,	/* not at all: an address of the network that no host has now */
 	PEER_DIRECT = 1, /* as they are, by the host as the next hop */
 	PEER_VXLAN = 2, /* in VXLAN (RFC 7348) */
+	PEER_UDP = 3,	/* as all that a UDP datagram holds */
 } BYTE_ENUM;
 
 /* Another host's share of the network, and where the host is. The network's own prefix has an entry too, of PEER_NONE. */
@@ -209,12 +210,15 @@ struct peer_host4 {
 
 /* This host's place among the others. Entry 0 of its map. */
 struct overlay {
-	__u32 ifindex; /* of the VXLAN device; 0: there is none */
+	__u32 ifindex; /* of the device that leads into the tunnel; 0: there is none */
 	__u32 vni;
 	__be32 local; /* the address that the other hosts know */
 	__be32 addr;  /* what containers that they do not reach show them */
 	__u16 mtu;    /* of packets before they are wrapped */
 	__u8 mac[6];
+	__be16 port; /* of UDP that all hosts' tunnels use; 0: there is no tunnel */
+	enum peer_kind kind; /* of the tunnel */
+	__u8 pad;
 };
 
 /* A published port. addr 0 stands for every address of the host; a port with its own address wins. */
@@ -362,6 +366,7 @@ enum drop_reason {
 	DROP_NOT_PEER,	     /* from the hosts' network, by one who does not have that address */
 	DROP_FRAGMENT_ORDER, /* the first piece of a datagram of which others came before it, so that they went another way */
 	DROP_UNKNOWN_CONTAINER, /* from or to somebody on a bridge whom the agent does not know yet, where that is asked for */
+	DROP_FORGED_TUNNEL, /* a container sends to the tunnel port of a host: it would pass for what its own host has wrapped */
 	DROP_MAX,
 };
 

@@ -115,7 +115,7 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 	case PATH_LOCAL:
 		return from_bridge && to_bridge && !policy_local(from_bridge, from_ep->bridge, to_bridge, to_ep->bridge);
 	case PATH_OUT:
-		if (peer_find(to))
+		if (peer_find(to) || tunnel_is_dialled(to, dialled_port, key->proto))
 			return false;
 		if (!from_bridge)
 			return true;
@@ -125,6 +125,8 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 	case PATH_HOST:
 		if (!from_bridge)
 			return true;
+		if (tunnel_is_dialled(dialled, dialled_port, key->proto))
+			return false;
 		return !policy_host(from_bridge, dialled) && !publish_find(dialled, dialled_port, key->proto);
 	default:
 		return true;

@@ -38,7 +38,7 @@ func TestPathsFor(t *testing.T) {
 		Instance:   "x",
 		BPFFSMount: "/sys/fs/bpf",
 		BPFFS:      "/sys/fs/bpf/ebpfnet/x",
-		Maps:       "/sys/fs/bpf/ebpfnet/x/v2/maps",
+		Maps:       "/sys/fs/bpf/ebpfnet/x/v3/maps",
 		Links:      "/sys/fs/bpf/ebpfnet/x/links",
 		State:      "/var/lib/ebpfnet/x/state.json",
 		Run:        "/run/ebpfnet",

@@ -17,7 +17,8 @@ type Overlay struct {
 	Public  netip.Addr   // where the others reach this host
 	MAC     net.HardwareAddr
 	VNI     uint32
-	MTU     int // of packets before they are wrapped
+	Port    uint16 // of UDP that the tunnels use; 0: there are none
+	MTU     int    // of packets before they are wrapped
 	Peers   []overlay.Peer
 	Near    map[netip.Addr]bool // peers' hosts that are reached without a router in between
 	Direct  bool                // near ones are sent to without a tunnel
@@ -74,7 +75,7 @@ func (c *compiler) addPeers() {
 			continue
 		}
 		near := o.Near[p.Public]
-		entry := bpf.Peer{Addr: bpf.Addr(p.Public), Kind: bpf.DatapathPeerKindPEER_VXLAN, Mac: macArray(p.MAC)}
+		entry := bpf.Peer{Addr: bpf.Addr(p.Public), Kind: tunnelKind(o.Kind), Mac: macArray(p.MAC)}
 		if o.Kind == overlay.HostGW || near && o.Direct {
 			entry.Kind = bpf.DatapathPeerKindPEER_DIRECT
 		}
@@ -95,8 +96,21 @@ func (c *compiler) addPeers() {
 	}
 	c.r.State.Overlay = bpf.Overlay{
 		Ifindex: uint32(o.Device), Vni: o.VNI, Local: bpf.Addr(o.Public), Addr: bpf.Addr(shown), Mtu: mtu16(o.MTU), Mac: macArray(o.MAC),
+		Port: bpf.Port(o.Port), Kind: tunnelKind(o.Kind),
 	}
 	c.checkMembers(o)
+}
+
+// tunnelKind is how the programs know the tunnel of a kind of network.
+func tunnelKind(k overlay.Kind) bpf.PeerKind {
+	switch k {
+	case overlay.VXLAN:
+		return bpf.DatapathPeerKindPEER_VXLAN
+	case overlay.UDP:
+		return bpf.DatapathPeerKindPEER_UDP
+	default:
+		return bpf.DatapathPeerKindPEER_NONE
+	}
 }
 
 // overlapping gives the attached bridge that has addresses of a prefix.

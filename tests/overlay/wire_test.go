@@ -75,25 +75,31 @@ func TestWire(t *testing.T) {
 		}
 	})
 
-	// J-5: a packet in a tunnel is taken from the host that has the subnet of its inner source, and with the network's number, only; a
-	// container that sends to its own host's tunnel port is none of these.
+	// J-5: a packet in a tunnel is taken from the host that has the subnet of its inner source, at the address that the others know, and with
+	// the network's number, only; a container that sends to a host's tunnel port is none of these, though its own host hides its address.
 	t.Run("spoofed", func(t *testing.T) {
 		inner := func(from string) []byte { return innerFrame(t, from, p.c[0].IP) }
+		const second = "198.18.0.99"
+		h.NS.IP(t, "addr add "+second+"/24 dev "+lab.SegmentDevice)
 		seen := p.c[0].NS.Capture(t, "eth0")
 		for name, s := range map[string]struct {
 			ns    *lab.Netns
+			to    string
 			vni   uint32
 			inner string
 		}{
-			"a stranger":                   {p.segment.Router, 1, p.c[1].IP.String()},
-			"another's subnet":             {p.hosts[1].NS, 1, "10.200.255.2"},
-			"another network":              {p.hosts[1].NS, 9, p.c[1].IP.String()},
-			"a container of the same host": {p.c[0].NS, 1, p.c[1].IP.String()},
+			"a stranger":                   {p.segment.Router, h.IP, 1, p.c[1].IP.String()},
+			"another's subnet":             {p.hosts[1].NS, h.IP, 1, "10.200.255.2"},
+			"another network":              {p.hosts[1].NS, h.IP, 9, p.c[1].IP.String()},
+			"another address":              {p.hosts[1].NS, second, 1, p.c[1].IP.String()},
+			"a container of the same host": {p.c[0].NS, h.IP, 1, p.c[1].IP.String()},
+			"a container of the host":      {p.c[1].NS, h.IP, 1, p.c[1].IP.String()},
 		} {
 			t.Run(name, func(t *testing.T) {
-				s.ns.Send(t, lab.At(h.IP, 8472), wrap(t, s.vni, inner(s.inner)))
+				s.ns.Send(t, lab.At(s.to, 8472), wrap(t, s.vni, inner(s.inner)))
 			})
 		}
+		h.NS.IP(t, "addr del "+second+"/24 dev "+lab.SegmentDevice)
 		seen.None(t, "a spoofed packet", func(q lab.Packet) bool { return q.UDP != nil && q.UDP.DstPort == 4242 })
 		// What must arrive does, so that none of these is lost for another reason.
 		p.hosts[1].NS.Send(t, lab.At(h.IP, 8472), wrap(t, 1, inner(p.c[1].IP.String())))

@@ -19,7 +19,8 @@ func (w *world) network(s *state.State) {
 	}
 	s.PeerHosts = map[bpf.AddrKey]bpf.PeerHost{addrKey("198.51.100.7"): {}, addrKey("198.51.100.8"): {Direct: 1}}
 	w.setBridge(s, "br0", bpf.DatapathBridgeFlagBRIDGE_MEMBER, 0)
-	s.Overlay = bpf.Overlay{Addr: addr("10.200.1.0"), Ifindex: w.devices["lan0"].index, Vni: 1, Local: addr("198.51.100.1"), Mtu: 1450, Mac: [6]uint8(mac("0e:eb:c6:33:64:01"))}
+	s.Overlay = bpf.Overlay{Addr: addr("10.200.1.0"), Ifindex: w.devices["lan0"].index, Vni: 1, Local: addr("198.51.100.1"), Mtu: 1450, Mac: [6]uint8(mac("0e:eb:c6:33:64:01")),
+		Port: bpf.Port(8472), Kind: bpf.DatapathPeerKindPEER_VXLAN}
 }
 
 // testOverlay: containers of other hosts.

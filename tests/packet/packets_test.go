@@ -55,6 +55,7 @@ func TestPackets(t *testing.T) {
 	}{
 		{"out", testOut},
 		{"overlay", testOverlay},
+		{"forged", testForged},
 		{"nobody", testNobody},
 		{"udplite", testUDPLite},
 		{"zero sum", testZeroSum},
