@@ -14,6 +14,7 @@
 #include "icmp.h"
 #include "inbound.h"
 #include "maps.h"
+#include "offload.h"
 #include "overlay.h"
 #include "parse.h"
 #include "stack.h"
@@ -108,10 +109,14 @@ static __always_inline bool flow_has_rules(const struct packet *p, const struct 
  * In: the first piece of a datagram, and its flow's entry. Out: 0 with its ports left for the other pieces. Where some of them came first,
  * the stack has them: over Docker's rules it puts the datagram together and translates it, so the first piece goes there too, with p->pass
  * set. Otherwise nobody would translate them, and a part of a datagram is of no use: the reason to drop it. What is not translated needs
- * nobody's help.
+ * nobody's help. An offloaded flow's pieces are the kernel's, which puts them together before its rules see them.
  */
 static __always_inline enum drop_reason gather_pieces(struct packet *p, const struct flow4 *f)
 {
+	if (f->flags & FLOW_OFFLOAD) {
+		p->pass = PASS_FRAGMENT;
+		return DROP_NONE;
+	}
 	if ((f->addr_diff || f->port_diff) && frag_is_late(p)) {
 		if (!flow_has_rules(p, f))
 			return DROP_FRAGMENT_ORDER;
@@ -255,6 +260,8 @@ int to_container(struct __sk_buff *skb)
 		}
 		return VERDICT_DROP;
 	}
+	if (skb->ingress_ifindex)
+		offload_witness(skb, veth->bridge, ZONE_LOCAL);
 	if (veth->id)
 		stats_received(skb, veth->slot);
 	return VERDICT_NEXT;
@@ -320,6 +327,8 @@ int to_uplink(struct __sk_buff *skb)
 
 	if (unmark(skb) == MARK_DONE)
 		return verdict;
+	if (skb->ingress_ifindex)
+		offload_witness(skb, skb->ingress_ifindex, ZONE_WIRE);
 	/* What is malformed here came through the stack, and is its business; but a container's is not to be seen. */
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
 	if (reason && bridge_to_masquerade(p.key.saddr, &bridge))

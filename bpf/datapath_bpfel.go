@@ -36,6 +36,7 @@ const (
 	DatapathBridgeFlagBRIDGE_ICC          DatapathBridgeFlag = 2
 	DatapathBridgeFlagBRIDGE_INTERNAL     DatapathBridgeFlag = 4
 	DatapathBridgeFlagBRIDGE_DOCKER_RULES DatapathBridgeFlag = 8
+	DatapathBridgeFlagBRIDGE_OFFLOAD      DatapathBridgeFlag = 16
 	DatapathBridgeFlagBRIDGE_CLOSED       DatapathBridgeFlag = 64
 	DatapathBridgeFlagBRIDGE_MEMBER       DatapathBridgeFlag = 128
 )
@@ -163,6 +164,8 @@ type DatapathFlow4 struct {
 	PartnerZone DatapathZone
 	PartnerVerb DatapathVerb
 	PublishSlot uint16
+	Judged      uint32
+	Pad         uint32
 	Packets     uint64
 	Bytes       uint64
 }
@@ -187,6 +190,7 @@ const (
 	DatapathFlowFlagFLOW_ROUTED   DatapathFlowFlag = 8
 	DatapathFlowFlagFLOW_ANSWERED DatapathFlowFlag = 16
 	DatapathFlowFlagFLOW_KERNEL   DatapathFlowFlag = 32
+	DatapathFlowFlagFLOW_OFFLOAD  DatapathFlowFlag = 64
 )
 
 type DatapathFlowPath uint8

@@ -10,6 +10,7 @@
 #include "flow.h"
 #include "mss.h"
 #include "nat.h"
+#include "offload.h"
 #include "parse.h"
 #include "peer.h"
 #include "stats.h"
@@ -30,7 +31,8 @@
  * with p->nobody set where its flow's next hop does not answer. An entry that was decided under an older configuration, belongs to a closed
  * connection that is being opened again, or whose route has moved, is removed here. On a bridge and its ports an entry is for packets of
  * one device only, or of the stack (p->dev 0), and strict asks for that: nobody uses the flow of another by lying about his address. The
- * wire may bring a flow by any uplink.
+ * wire may bring a flow by any uplink. Where the host's rules are to be asked again, and where the kernel has to see that a connection begins or
+ * ends, an offloaded flow's packet is not carried either.
  */
 static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct packet *p, bool strict)
 {
@@ -54,7 +56,7 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 		f->epoch = cfg->epoch;
 	}
 	if (p->tcp_flags & (TH_SYN | TH_FIN | TH_RST)) {
-		if (packet_is_syn(p) && flow_is_closed(f)) {
+		if ((f->flags & FLOW_OFFLOAD) || (packet_is_syn(p) && flow_is_closed(f))) {
 			flow_delete(&p->key, f);
 			return NULL;
 		}
@@ -67,6 +69,8 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 			return NULL;
 	}
 	if (f->synced != now) {
+		if ((f->flags & FLOW_OFFLOAD) && !offload_holds(f, now))
+			return NULL;
 		sync = flow_sync(skb, &p->key, f, now, fresh);
 		if (sync == FLOW_SYNC_STAY)
 			return NULL;
@@ -242,10 +246,10 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 		p->pass = PASS_MTU;
 	/*
 	 * The kernel has to answer, or to cut it. Where its destination is translated it goes to the stack with that, so that the stack does not
-	 * take it for its own; but with its own source, since one of ours would be a lie there.
+	 * take it for its own; but with its own source, since one of ours would be a lie there. An offloaded flow it translates itself.
 	 */
 	if (p->pass) {
-		if (f->daddr == p->key.daddr)
+		if (f->daddr == p->key.daddr || (f->flags & FLOW_OFFLOAD))
 			return VERDICT_NEXT;
 		if (f->saddr != p->key.saddr)
 			f = flow_with_own_source(&p->key, f);

@@ -281,6 +281,8 @@ static __noinline enum flow_sync flow_sync(struct __sk_buff *skb, const struct f
 		if (!flow_is_partner(key, partner))
 			return FLOW_SYNC_AGAIN;
 		partner->seen = now;
+	} else if (f->flags & FLOW_OFFLOAD) {
+		return FLOW_SYNC_AGAIN; /* its other half is the kernel's to tell */
 	} else {
 		s = scratch_get();
 		if (!s)

@@ -149,6 +149,8 @@ static __noinline enum drop_reason resolve_hairpin(struct __sk_buff *skb, struct
 		p->pass = PASS_HOST;
 		return DROP_NONE;
 	}
+	if (policy_offload(p, bridge))
+		return DROP_NONE;
 	reason = policy_published(from->bridge, from->bridge_index, bridge, to->bridge);
 	if (reason)
 		return policy_refuse(p, from->bridge, reason);
@@ -302,6 +304,8 @@ GLOBAL int resolve_container(struct __sk_buff *skb)
 		p->pass = PASS_UNKNOWN_SOURCE;
 		return DROP_NONE;
 	}
+	if (policy_offload(p, from.bridge))
+		return DROP_NONE;
 	return resolve_from(skb, p, &from, s);
 }
 

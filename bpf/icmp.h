@@ -164,7 +164,7 @@ GLOBAL int icmp_translate(struct __sk_buff *skb)
 	if (q.ip.saddr != p->key.daddr || !quotation_answer(&q, p->key.zone, &s->key))
 		return DROP_NONE;
 	f = flow_find(&s->key, &fresh);
-	if (!f || (f->flags & FLOW_KERNEL))
+	if (!f || (f->flags & (FLOW_KERNEL | FLOW_OFFLOAD)))
 		return DROP_NONE;
 	cfg = config_get();
 	if (cfg && f->epoch != cfg->epoch && !flow_valid(&s->key, f))

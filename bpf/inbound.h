@@ -96,6 +96,8 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 	bridge = bpf_map_lookup_elem(&bridges4, &to->bridge);
 	if (!bridge)
 		return DROP_NONE;
+	if (policy_offload(p, bridge))
+		return DROP_NONE;
 	if (addr_is_host(p->key.saddr) || subnet_find(p->key.saddr))
 		return DROP_MARTIAN_SOURCE;
 	if (!packet_is_syn(p) && host_talks(skb, &p->key))

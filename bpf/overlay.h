@@ -66,6 +66,8 @@ static __noinline enum drop_reason resolve_from_peer(struct __sk_buff *skb, stru
 	bridge = bpf_map_lookup_elem(&bridges4, &to->bridge);
 	if (!bridge)
 		return DROP_NONE;
+	if (policy_offload(p, bridge))
+		return DROP_NONE;
 	p->pass = PASS_NONE;
 	reason = policy_in(bridge);
 	if (reason)

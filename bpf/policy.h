@@ -20,6 +20,15 @@ static __always_inline enum drop_reason policy_refuse(struct packet *p, const st
 	return reason;
 }
 
+/* In: a packet that begins no flow here yet, and a bridge that it is about. Out: true where the host's rules decide, with it left to them. */
+static __always_inline bool policy_offload(struct packet *p, const struct bridge4 *bridge)
+{
+	if (!(bridge->flags & BRIDGE_OFFLOAD))
+		return false;
+	p->pass = PASS_RULES;
+	return true;
+}
+
 /*
  * In: the bridges of two containers, of which one dials the other's own address. Docker keeps bridges apart, and the containers of one
  * bridge where com.docker.network.bridge.enable_icc is off.

@@ -56,6 +56,7 @@ static __always_inline bool sock_translate(struct bpf_sock_addr *ctx, struct tar
 	struct sock4_key key = {};
 	struct endpoint4 *ep;
 	struct publish4 *pub;
+	struct bridge4 *bridge;
 	struct addr4 addr;
 	struct sock4 sock = {};
 
@@ -72,6 +73,10 @@ static __always_inline bool sock_translate(struct bpf_sock_addr *ctx, struct tar
 	addr.addr = pub->addr;
 	ep = bpf_map_lookup_elem(&endpoints4, &addr);
 	if (!ep || ep->id != pub->id)
+		return false;
+	/* Where the host's own rules decide they also translate. */
+	bridge = bpf_map_lookup_elem(&bridges4, &ep->bridge);
+	if (!bridge || (bridge->flags & BRIDGE_OFFLOAD))
 		return false;
 
 	key.cookie = bpf_get_socket_cookie(ctx);

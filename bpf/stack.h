@@ -58,6 +58,8 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 	to = endpoint_find(p->key.daddr);
 	if (!to && (bridge->flags & BRIDGE_CLOSED))
 		return DROP_UNKNOWN_CONTAINER;
+	if (policy_offload(p, bridge))
+		return DROP_NONE;
 	if (!addr_is_host(p->key.saddr) && !addr_is_loopback(p->key.saddr)) {
 		/* Forwarded. Errors about flows come from anywhere; the rest is dialling a container's own address from outside. */
 		if (p->icmp_other)
@@ -195,7 +197,8 @@ GLOBAL int resolve_conflict(struct __sk_buff *skb)
 	answer.proto = p->key.proto;
 	answer.zone = ZONE_WIRE;
 	f = flow_find(&answer, &fresh);
-	if (!f || !(f->flags & FLOW_REPLY) || !f->dst_id)
+	/* An offloaded one is the kernel's, which gives no tuple to two; the packet may even be its own. */
+	if (!f || !(f->flags & FLOW_REPLY) || !f->dst_id || (f->flags & FLOW_OFFLOAD))
 		return 0;
 	/* A bridge that is not there any more is being detached: the stack has taken its flows over, and this is one. */
 	bridge = flow_bridge(f->oif);

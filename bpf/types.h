@@ -45,6 +45,7 @@ enum flow_flag {
 	FLOW_ROUTED = 1 << 3,	/* crosses a network: one TTL is spent, the link-layer header is new */
 	FLOW_ANSWERED = 1 << 4, /* a reply has been seen */
 	FLOW_KERNEL = 1 << 5,	/* the kernel's own rules carry this flow; both directions stay with it */
+	FLOW_OFFLOAD = 1 << 6,	/* the host's rules decide about it, and it is carried here where they just have (offload.h) */
 } BYTE_ENUM;
 
 /*
@@ -109,6 +110,8 @@ struct flow4 {
 	enum zone partner_zone; /* zone of the other direction's key */
 	enum verb partner_verb; /* and what becomes of its packets */
 	__u16 publish_slot;	/* in publish_stats; 0: nothing is counted there */
+	__u32 judged; /* with FLOW_OFFLOAD: tick in which the host's rules last let a packet of this direction through */
+	__u32 pad;
 	__u64 packets; /* of this direction */
 	__u64 bytes;   /* link-layer header included */
 };
@@ -138,6 +141,7 @@ enum bridge_flag {
 	BRIDGE_ICC = 1 << 1,	    /* containers of this bridge may talk to each other */
 	BRIDGE_INTERNAL = 1 << 2,   /* no way out and no way in */
 	BRIDGE_DOCKER_RULES = 1 << 3, /* netfilter rules of Docker stand behind us: what we do not decide, they do */
+	BRIDGE_OFFLOAD = 1 << 4,      /* the host's own rules decide about every flow, and only what they let through is carried here */
 	BRIDGE_CLOSED = 1 << 6,	      /* nobody is served whom the agent does not know yet */
 	BRIDGE_MEMBER = 1 << 7,	      /* other hosts reach its containers: its subnet is this host's share of their network */
 };

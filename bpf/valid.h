@@ -8,6 +8,7 @@
 
 #include "flow.h"
 #include "maps.h"
+#include "offload.h"
 #include "peer.h"
 #include "policy.h"
 #include "publish.h"
@@ -69,6 +70,12 @@ static __always_inline void flow_refresh(struct flow4 *f, const struct endpoint4
 	f->mtu = ep->mtu;
 }
 
+/* In: the bridge of one of a flow's ends, or NULL. Out: whether it has the host's own rules decide. */
+static __always_inline bool valid_offload(const struct bridge4 *bridge)
+{
+	return bridge && (bridge->flags & BRIDGE_OFFLOAD);
+}
+
 /* In: an entry of either direction, and its key. Out: whether it holds; then it is up to date, but for its epoch. */
 static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 {
@@ -100,6 +107,12 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 			return false;
 	}
 	flow_refresh(f, reply ? from_ep : to_ep, reply ? from_bridge : to_bridge);
+	if (f->flags & FLOW_OFFLOAD) {
+		offload_lapse(f);
+		return valid_offload(from_bridge) || valid_offload(to_bridge);
+	}
+	if (valid_offload(from_bridge) || valid_offload(to_bridge))
+		return false;
 	if ((f->flags & FLOW_SNAT) && !valid_source(from, shown))
 		return false;
 	if (f->path == PATH_OVERLAY && !valid_peer(f, from_id ? to : from))
