@@ -185,12 +185,12 @@ func (a *Agent) watchRules(ctx context.Context) {
 // withAttach adds what a request asks for to an intent.
 func withAttach(in policy.Intent, r api.AttachRequest) policy.Intent {
 	if r.All {
-		in.All, in.AllMode, in.AllFailClosed, in.Except = true, r.Mode, r.FailClosed, nil
+		in.All, in.AllMode, in.AllFailClosed, in.AllSpoofing, in.Except = true, r.Mode, r.FailClosed, r.Spoofing, nil
 	}
 	in.Bridges = slices.Clone(in.Bridges)
 	for _, name := range r.Bridges {
 		in.Bridges = slices.DeleteFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Name == name })
-		in.Bridges = append(in.Bridges, policy.BridgeIntent{Name: name, Mode: r.Mode, FailClosed: r.FailClosed})
+		in.Bridges = append(in.Bridges, policy.BridgeIntent{Name: name, Mode: r.Mode, FailClosed: r.FailClosed, Spoofing: r.Spoofing})
 		in.Except = slices.DeleteFunc(slices.Clone(in.Except), func(e string) bool { return e == name })
 	}
 	if len(r.Uplinks) > 0 {

@@ -149,7 +149,7 @@ func (a *Agent) MetricsView() metrics.View {
 func (v *view) bridgeStatus() []api.BridgeStatus {
 	rows := make([]api.BridgeStatus, 0, len(v.result.Bridges))
 	for _, b := range v.result.Bridges {
-		row := api.BridgeStatus{Name: b.Name, Mode: b.Mode, Attached: b.Attached, Endpoints: b.Endpoints, Subnets: []string{}, Rules: "none", FailClosed: b.FailClosed}
+		row := api.BridgeStatus{Name: b.Name, Mode: b.Mode, Attached: b.Attached, Endpoints: b.Endpoints, Subnets: []string{}, Rules: "none", FailClosed: b.FailClosed, Spoofing: b.Spoofing}
 		for _, s := range b.Subnets {
 			row.Subnets = append(row.Subnets, s.String())
 		}

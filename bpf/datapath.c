@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "arrival.h"
 #include "begin.h"
 #include "config.h"
 #include "deliver.h"
@@ -60,7 +61,7 @@ static __always_inline int done_container(struct __sk_buff *skb, const struct pa
 	__u32 dev = skb->ifindex;
 	struct veth *veth;
 
-	if ((reason || p->pass) && p->pass != PASS_NOT_IPV4) {
+	if (reason || (p->pass && p->pass != PASS_NOT_IPV4)) {
 		veth = bpf_map_lookup_elem(&veths, &dev);
 		if (veth && veth->id)
 			reason ? stats_sent_dropped(skb, veth->slot) : stats_sent(skb, veth->slot);
@@ -185,6 +186,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 		s->packet = *p;
 		*reason = resolve(skb);
 		p->pass = s->packet.pass;
+		p->judged = s->packet.judged;
 		if (p->lost && p->pass && p->dev)
 			frag_leave(p);
 		if (*reason || p->pass)
@@ -217,6 +219,8 @@ int from_container(struct __sk_buff *skb)
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_container, &reason);
+	else if (p.pass == PASS_NOT_IPV4)
+		reason = frame_refuse(skb);
 	return done_container(skb, &p, reason, verdict);
 }
 
@@ -235,31 +239,47 @@ static __always_inline bool sender_is_refused(struct __sk_buff *skb, const struc
 	return bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), source, sizeof(source)) || !mac_equal(source, bridge->mac);
 }
 
+/* Drops a frame on its way to a container, and tells of it. Out: the verdict. */
+static __always_inline int refuse_arrival(struct __sk_buff *skb, const struct veth *veth, enum drop_reason reason)
+{
+	struct packet p = {};
+
+	stats_drop(skb, reason);
+	if (veth->id)
+		stats_received_dropped(skb, veth->slot);
+	if (monitor) {
+		packet_hold(&p);
+		packet_parse(skb, ZONE_LOCAL, &p);
+		p.judged = reason == DROP_POLICY_INGRESS;
+		packet_hold(&p);
+		event_tell(skb, &p, HOOK_TO_CONTAINER, reason, VERDICT_DROP);
+	}
+	return VERDICT_DROP;
+}
+
 /* What the host's stack, or the bridge by itself, sends to a container. */
 SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
 	__u32 dev = skb->ifindex, mark = unmark(skb);
-	struct packet p = {};
+	enum drop_reason reason = DROP_NONE;
 	struct veth *veth;
 
-	if (mark == MARK_DONE || skb->protocol != bpf_htons(ETH_P_IP))
+	if (mark == MARK_DONE)
 		return VERDICT_NEXT;
 	veth = bpf_map_lookup_elem(&veths, &dev);
 	if (!veth)
 		return VERDICT_NEXT;
-	if (!mark && sender_is_refused(skb, veth)) {
-		stats_drop(skb, DROP_UNKNOWN_CONTAINER);
-		if (veth->id)
-			stats_received_dropped(skb, veth->slot);
-		if (monitor) {
-			packet_hold(&p);
-			packet_parse(skb, ZONE_LOCAL, &p);
-			packet_hold(&p);
-			event_tell(skb, &p, HOOK_TO_CONTAINER, DROP_UNKNOWN_CONTAINER, VERDICT_DROP);
-		}
-		return VERDICT_DROP;
-	}
+	if (veth->flags & VETH_INGRESS)
+		reason = arrival_refuse(skb, mark);
+	else if (skb->protocol != bpf_htons(ETH_P_IP))
+		return VERDICT_NEXT;
+	if (!reason && skb->protocol == bpf_htons(ETH_P_IP) && !mark && sender_is_refused(skb, veth))
+		reason = DROP_UNKNOWN_CONTAINER;
+	if (reason)
+		return refuse_arrival(skb, veth, reason);
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return VERDICT_NEXT;
 	if (skb->ingress_ifindex)
 		offload_witness(skb, veth->bridge, ZONE_LOCAL);
 	if (veth->id)

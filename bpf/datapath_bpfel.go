@@ -38,8 +38,21 @@ const (
 	DatapathBridgeFlagBRIDGE_DOCKER_RULES DatapathBridgeFlag = 8
 	DatapathBridgeFlagBRIDGE_OFFLOAD      DatapathBridgeFlag = 16
 	DatapathBridgeFlagBRIDGE_CLOSED       DatapathBridgeFlag = 64
+	DatapathBridgeFlagBRIDGE_SPOOFING     DatapathBridgeFlag = 32
 	DatapathBridgeFlagBRIDGE_MEMBER       DatapathBridgeFlag = 128
 )
+
+type DatapathClass4 struct {
+	_     structs.HostLayout
+	Class uint32
+}
+
+type DatapathClass4Key struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Set       uint32
+	Addr      uint32
+}
 
 type DatapathConfig struct {
 	_              structs.HostLayout
@@ -53,6 +66,7 @@ type DatapathConfig struct {
 	Icmp           uint32
 	Generic        uint32
 	NextId         uint32
+	PolicySet      uint32
 }
 
 type DatapathCounter struct {
@@ -88,7 +102,11 @@ const (
 	DatapathDropReasonDROP_FRAGMENT_ORDER    DatapathDropReason = 21
 	DatapathDropReasonDROP_UNKNOWN_CONTAINER DatapathDropReason = 22
 	DatapathDropReasonDROP_FORGED_TUNNEL     DatapathDropReason = 23
-	DatapathDropReasonDROP_MAX               DatapathDropReason = 24
+	DatapathDropReasonDROP_POLICY_EGRESS     DatapathDropReason = 24
+	DatapathDropReasonDROP_POLICY_INGRESS    DatapathDropReason = 25
+	DatapathDropReasonDROP_PUBLISH_FROM      DatapathDropReason = 26
+	DatapathDropReasonDROP_PUBLISH_UPLINK    DatapathDropReason = 27
+	DatapathDropReasonDROP_MAX               DatapathDropReason = 28
 )
 
 type DatapathEndpoint4 struct {
@@ -100,6 +118,8 @@ type DatapathEndpoint4 struct {
 	Mtu     uint16
 	Mac     [6]uint8
 	Pad     uint16
+	Egress  uint32
+	Policy  [2]DatapathIdent
 }
 
 type DatapathEndpointCounters struct {
@@ -242,6 +262,13 @@ type DatapathHostAddr4 struct {
 	Ifindex uint32
 }
 
+type DatapathIdent struct {
+	_       structs.HostLayout
+	Class   uint32
+	Egress  DatapathProfileId
+	Ingress DatapathProfileId
+}
+
 type DatapathMonitorBit uint8
 
 const (
@@ -265,6 +292,19 @@ type DatapathOverlay struct {
 	Port    uint16
 	Kind    DatapathPeerKind
 	Pad     uint8
+}
+
+type DatapathPair struct {
+	_       structs.HostLayout
+	Egress  DatapathProfileId
+	Ingress DatapathProfileId
+}
+
+type DatapathPairKey struct {
+	_    structs.HostLayout
+	Set  uint32
+	From uint32
+	To   uint32
 }
 
 type DatapathPassReason uint32
@@ -323,12 +363,37 @@ type DatapathPrefix4 struct {
 	Addr      uint32
 }
 
+type DatapathProfile struct {
+	_     structs.HostLayout
+	Allow uint32
+	Rule  uint32
+}
+
+type DatapathProfileId uint32
+
+const (
+	DatapathProfileIdPROFILE_OPEN   DatapathProfileId = 0
+	DatapathProfileIdPROFILE_CLOSED DatapathProfileId = 4294967295
+)
+
+type DatapathProfileKey struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Set       uint32
+	Profile   uint32
+	Proto     uint8
+	Pad       uint8
+	Port      uint16
+}
+
 type DatapathPublish4 struct {
-	_    structs.HostLayout
-	Addr uint32
-	Port uint16
-	Slot uint16
-	Id   uint32
+	_      structs.HostLayout
+	Addr   uint32
+	Port   uint16
+	Slot   uint16
+	Id     uint32
+	From   uint32
+	Uplink uint32
 }
 
 type DatapathPublish4Key struct {
@@ -344,6 +409,18 @@ type DatapathPublishCounters struct {
 	Connections uint64
 	Rx          DatapathCounter
 	Tx          DatapathCounter
+}
+
+type DatapathPublishFrom4 struct {
+	_     structs.HostLayout
+	Allow uint32
+}
+
+type DatapathPublishFrom4Key struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Id        uint32
+	Addr      uint32
 }
 
 type DatapathScratch struct {
@@ -366,7 +443,8 @@ type DatapathScratch struct {
 		IcmpReply bool
 		Options   bool
 		Nobody    bool
-		Pad       [3]uint8
+		Judged    bool
+		Pad       [2]uint8
 		Pass      DatapathPassReason
 	}
 	Key        DatapathFlow4Key
@@ -397,7 +475,25 @@ type DatapathScratch struct {
 		Hook    DatapathHook
 		Pad     [3]uint8
 	}
-	_ [4]byte
+	Ask struct {
+		_        structs.HostLayout
+		From     DatapathIdent
+		To       DatapathIdent
+		Saddr    uint32
+		Daddr    uint32
+		Port     uint16
+		Proto    uint8
+		FromHere bool
+		ToHere   bool
+		Pad      [3]uint8
+		Set      uint32
+		Rule     uint32
+		Class    DatapathClass4Key
+		Profile  DatapathProfileKey
+	}
+	H_dest   [6]uint8
+	H_source [6]uint8
+	_        [4]byte
 }
 
 type DatapathSock4 struct {
@@ -478,8 +574,18 @@ type DatapathVeth struct {
 	Bridge uint32
 	Id     uint32
 	Slot   uint16
-	Pad    uint16
+	Flags  DatapathVethFlag
+	Pad    uint8
+	Mac    [6]uint8
+	Pad2   uint16
 }
+
+type DatapathVethFlag uint8
+
+const (
+	DatapathVethFlagVETH_EGRESS  DatapathVethFlag = 1
+	DatapathVethFlagVETH_INGRESS DatapathVethFlag = 2
+)
 
 type DatapathZone uint8
 
@@ -493,6 +599,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	DatapathMapBridges4        = "bridges4"
+	DatapathMapClasses4        = "classes4"
 	DatapathMapConfig          = "config"
 	DatapathMapDropStats       = "drop_stats"
 	DatapathMapEndpointStats   = "endpoint_stats"
@@ -504,12 +611,15 @@ const (
 	DatapathMapHostAddrs4      = "host_addrs4"
 	DatapathMapNotes           = "notes"
 	DatapathMapOverlay         = "overlay"
+	DatapathMapPairs           = "pairs"
 	DatapathMapPassStats       = "pass_stats"
 	DatapathMapPathStats       = "path_stats"
 	DatapathMapPeerHosts4      = "peer_hosts4"
 	DatapathMapPeerStats       = "peer_stats"
 	DatapathMapPeers4          = "peers4"
+	DatapathMapProfiles        = "profiles"
 	DatapathMapPublish4        = "publish4"
+	DatapathMapPublishFrom4    = "publish_from4"
 	DatapathMapPublishStats    = "publish_stats"
 	DatapathMapReservedPorts   = "reserved_ports"
 	DatapathMapScratch         = "scratch"
@@ -598,6 +708,7 @@ type DatapathProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DatapathMapSpecs struct {
 	Bridges4      *ebpf.MapSpec `ebpf:"bridges4"`
+	Classes4      *ebpf.MapSpec `ebpf:"classes4"`
 	Config        *ebpf.MapSpec `ebpf:"config"`
 	DropStats     *ebpf.MapSpec `ebpf:"drop_stats"`
 	EndpointStats *ebpf.MapSpec `ebpf:"endpoint_stats"`
@@ -609,12 +720,15 @@ type DatapathMapSpecs struct {
 	HostAddrs4    *ebpf.MapSpec `ebpf:"host_addrs4"`
 	Notes         *ebpf.MapSpec `ebpf:"notes"`
 	Overlay       *ebpf.MapSpec `ebpf:"overlay"`
+	Pairs         *ebpf.MapSpec `ebpf:"pairs"`
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
 	PeerHosts4    *ebpf.MapSpec `ebpf:"peer_hosts4"`
 	PeerStats     *ebpf.MapSpec `ebpf:"peer_stats"`
 	Peers4        *ebpf.MapSpec `ebpf:"peers4"`
+	Profiles      *ebpf.MapSpec `ebpf:"profiles"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
+	PublishFrom4  *ebpf.MapSpec `ebpf:"publish_from4"`
 	PublishStats  *ebpf.MapSpec `ebpf:"publish_stats"`
 	ReservedPorts *ebpf.MapSpec `ebpf:"reserved_ports"`
 	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
@@ -663,6 +777,7 @@ func (o *DatapathObjects) Close() error {
 // It can be passed to LoadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DatapathMaps struct {
 	Bridges4      *ebpf.Map `ebpf:"bridges4"`
+	Classes4      *ebpf.Map `ebpf:"classes4"`
 	Config        *ebpf.Map `ebpf:"config"`
 	DropStats     *ebpf.Map `ebpf:"drop_stats"`
 	EndpointStats *ebpf.Map `ebpf:"endpoint_stats"`
@@ -674,12 +789,15 @@ type DatapathMaps struct {
 	HostAddrs4    *ebpf.Map `ebpf:"host_addrs4"`
 	Notes         *ebpf.Map `ebpf:"notes"`
 	Overlay       *ebpf.Map `ebpf:"overlay"`
+	Pairs         *ebpf.Map `ebpf:"pairs"`
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
 	PeerHosts4    *ebpf.Map `ebpf:"peer_hosts4"`
 	PeerStats     *ebpf.Map `ebpf:"peer_stats"`
 	Peers4        *ebpf.Map `ebpf:"peers4"`
+	Profiles      *ebpf.Map `ebpf:"profiles"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
+	PublishFrom4  *ebpf.Map `ebpf:"publish_from4"`
 	PublishStats  *ebpf.Map `ebpf:"publish_stats"`
 	ReservedPorts *ebpf.Map `ebpf:"reserved_ports"`
 	Scratch       *ebpf.Map `ebpf:"scratch"`
@@ -693,6 +811,7 @@ type DatapathMaps struct {
 func (m *DatapathMaps) Close() error {
 	return _DatapathClose(
 		m.Bridges4,
+		m.Classes4,
 		m.Config,
 		m.DropStats,
 		m.EndpointStats,
@@ -704,12 +823,15 @@ func (m *DatapathMaps) Close() error {
 		m.HostAddrs4,
 		m.Notes,
 		m.Overlay,
+		m.Pairs,
 		m.PassStats,
 		m.PathStats,
 		m.PeerHosts4,
 		m.PeerStats,
 		m.Peers4,
+		m.Profiles,
 		m.Publish4,
+		m.PublishFrom4,
 		m.PublishStats,
 		m.ReservedPorts,
 		m.Scratch,

@@ -109,6 +109,7 @@ GLOBAL int event_write(struct __sk_buff *skb)
 	e->verdict = s->event.drop ? VERDICT_DROP : s->event.verdict;
 	e->drop = s->event.drop;
 	e->pass = e->drop ? PASS_NONE : s->packet.pass;
+	e->rule = s->packet.judged ? s->ask.rule : 0;
 	e->partial = s->packet.icmp_other || s->packet.lost;
 	if (f && !s->packet.icmp_other) {
 		e->known = 1;

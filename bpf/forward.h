@@ -19,6 +19,7 @@
 #include "policy.h"
 #include "publish.h"
 #include "route.h"
+#include "rules.h"
 #include "scratch.h"
 #include "types.h"
 
@@ -28,7 +29,6 @@ struct sender {
 	struct bridge4 *bridge;
 	__u32 bridge_index;
 	bool to_gateway; /* the frame is for the bridge itself, not for somebody on it who routes by himself */
-	__u8 h_dest[ETH_ALEN];
 };
 
 static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
@@ -46,12 +46,35 @@ static __always_inline void flow_from_sender(struct flow4 *f, const struct sende
 	f->partner_verb = VERB_NEIGH;
 }
 
-/* Out: the address that containers of a bridge leave with by a route: the one asked for, the route's own, or the uplink's. 0: none. */
-static __always_inline __be32 masquerade_source(const struct bridge4 *bridge, const struct uplink4 *uplink, const struct route *r)
+/*
+ * Out: the address that a sender leaves with by a route: the one asked for him or for his bridge, the route's own, or the uplink's. 0: none.
+ */
+static __always_inline __be32 masquerade_source(const struct sender *from, const struct uplink4 *uplink, const struct route *r)
 {
-	if (bridge->masquerade)
-		return bridge->masquerade;
+	if (from->ep && from->ep->egress)
+		return from->ep->egress == EGRESS_NONE ? 0 : from->ep->egress;
+	if (from->bridge->masquerade)
+		return from->bridge->masquerade;
 	return r->source ? r->source : route_source(uplink, r->nexthop);
+}
+
+/*
+ * In: a packet that is left to others, though rules let it pass. Out: whether it is to have an entry nevertheless, which is in scratch: who is
+ * selected by rules for what he is sent hears the answer only if it is known for one. For anybody else p->pass is set.
+ */
+static __noinline bool flow_leave(struct packet *p, const struct sender *from, struct scratch *s, __u32 iif, enum pass_reason pass)
+{
+	struct flow4 *f;
+
+	if (!from->ep || !s->ask.from.ingress || packet_is_flowless(p)) {
+		p->pass = pass;
+		return false;
+	}
+	f = flow_begin(s, p, PATH_OUT, iif);
+	flow_from(f, from->ep, from->bridge);
+	f->flags = FLOW_KERNEL;
+	f->verb = f->partner_verb = VERB_STACK;
+	return true;
 }
 
 /* A container, or a stranger on a bridge, dials an address beyond the host. */
@@ -71,8 +94,11 @@ static __noinline enum drop_reason resolve_out(struct __sk_buff *skb, struct pac
 		return DROP_NONE;
 	}
 	uplink = bpf_map_lookup_elem(&uplinks4, &s->route.oif);
-	if (!uplink)
-		return policy_refuse(p, from->bridge, DROP_NO_UPLINK);
+	if (!uplink) {
+		if (!(from->bridge->flags & BRIDGE_DOCKER_RULES))
+			return DROP_NO_UPLINK;
+		return flow_leave(p, from, s, skb->ifindex, PASS_RULES) ? nat_allocate(skb) : DROP_NONE;
+	}
 	if ((from->bridge->flags & BRIDGE_DOCKER_RULES) && packet_is_midstream(p)) {
 		p->pass = PASS_MIDSTREAM;
 		return DROP_NONE;
@@ -92,8 +118,8 @@ static __noinline enum drop_reason resolve_out(struct __sk_buff *skb, struct pac
 	f->nexthop = s->route.nexthop;
 	f->mtu = s->route.mtu;
 	f->partner_zone = ZONE_WIRE;
-	if (from->bridge->flags & BRIDGE_MASQUERADE) {
-		f->saddr = masquerade_source(from->bridge, uplink, &s->route);
+	if (from->bridge->flags & BRIDGE_MASQUERADE || (from->ep && from->ep->egress)) {
+		f->saddr = masquerade_source(from, uplink, &s->route);
 		if (!f->saddr)
 			return DROP_NO_ADDRESS;
 		f->flags |= FLOW_SNAT;
@@ -149,6 +175,11 @@ static __noinline enum drop_reason resolve_hairpin(struct __sk_buff *skb, struct
 		p->pass = PASS_HOST;
 		return DROP_NONE;
 	}
+	reason = publish_refuse(pub, p->key.saddr, 0);
+	if (!reason)
+		reason = rules_ask(from->ep, to, &p->key, pub->addr, pub->port);
+	if (reason)
+		return reason;
 	if (policy_offload(p, bridge))
 		return DROP_NONE;
 	reason = policy_published(from->bridge, from->bridge_index, bridge, to->bridge);
@@ -206,7 +237,7 @@ static __noinline enum drop_reason resolve_local(struct __sk_buff *skb, struct p
 
 	bridge = bpf_map_lookup_elem(&bridges4, &to->bridge);
 	/* By way of the gateway, or of a container that routes, it is not the bridge's to deliver. */
-	if (!bridge || !from->ep || (to->bridge == from->bridge_index && !mac_equal(from->h_dest, to->mac))) {
+	if (!bridge || !from->ep || (to->bridge == from->bridge_index && !mac_equal(s->h_dest, to->mac))) {
 		p->pass = PASS_UNKNOWN_TARGET;
 		return DROP_NONE;
 	}
@@ -225,38 +256,77 @@ static __noinline enum drop_reason resolve_local(struct __sk_buff *skb, struct p
 	return nat_allocate(skb);
 }
 
+/*
+ * A packet to an address of the sender's bridge that no endpoint has: left to the bridge and to the host's stack, which may know better, but
+ * where only those are served whom the agent knows.
+ */
+static __always_inline enum drop_reason resolve_unknown(struct __sk_buff *skb, struct packet *p, const struct sender *from, struct scratch *s)
+{
+	if (from->bridge->flags & BRIDGE_CLOSED)
+		return DROP_UNKNOWN_CONTAINER;
+	return flow_leave(p, from, s, skb->ifindex, PASS_UNKNOWN_TARGET) ? nat_allocate(skb) : DROP_NONE;
+}
+
 /* What somebody on a bridge sends, once it is known who. */
 static __always_inline enum drop_reason resolve_from(struct __sk_buff *skb, struct packet *p, const struct sender *from, struct scratch *s)
 {
+	enum drop_reason reason;
 	struct endpoint4 *to;
 	struct publish4 *pub;
 	__u32 bridge;
 
 	to = endpoint_find(p->key.daddr);
+	pub = from->to_gateway && !p->lost && addr_is_host(p->key.daddr) ? publish_find(p->key.daddr, p->key.dport, p->key.proto) : NULL;
+	if (pub)
+		return resolve_hairpin(skb, p, from, pub, s);
+	reason = rules_ask(from->ep, to, &p->key, p->key.daddr, p->key.dport);
+	if (reason)
+		return reason;
 	if (to && to->bridge == from->bridge_index)
 		return resolve_local(skb, p, from, to, s);
 	if (!from->to_gateway) {
 		if (subnet_find(p->key.daddr) == from->bridge_index)
-			return policy_unknown(p, from->bridge);
-		p->pass = PASS_UNKNOWN_TARGET;
-		return DROP_NONE;
+			return resolve_unknown(skb, p, from, s);
+		return flow_leave(p, from, s, skb->ifindex, PASS_UNKNOWN_TARGET) ? nat_allocate(skb) : DROP_NONE;
 	}
-	if (addr_is_host(p->key.daddr)) {
-		pub = p->lost ? NULL : publish_find(p->key.daddr, p->key.dport, p->key.proto);
-		if (pub)
-			return resolve_hairpin(skb, p, from, pub, s);
+	if (addr_is_host(p->key.daddr))
 		return resolve_to_host(skb, p, from, s);
-	}
 	if (to)
 		return resolve_local(skb, p, from, to, s);
 	bridge = subnet_find(p->key.daddr);
 	if (bridge == from->bridge_index)
-		return policy_unknown(p, from->bridge);
+		return resolve_unknown(skb, p, from, s);
 	if (bridge)
 		return policy_refuse(p, from->bridge, DROP_ISOLATED);
 	if (peer_find(p->key.daddr))
 		return resolve_to_peer(skb, p, from, s);
 	return resolve_out(skb, p, from, s);
+}
+
+/* Out: whether the link-layer address of the container behind a veth is known. */
+static __always_inline bool veth_is_known(const struct veth *veth)
+{
+	const __u8 unknown[ETH_ALEN] = {};
+
+	return veth->id && !mac_equal(veth->mac, unknown);
+}
+
+/* In: a veth, its bridge and the link-layer address that a frame comes from. Out: whether it is not the container's, and has to be. */
+static __always_inline bool veth_spoofs(const struct veth *veth, const struct bridge4 *bridge, const __u8 *source)
+{
+	return veth_is_known(veth) && !(bridge->flags & BRIDGE_SPOOFING) && !mac_equal(source, veth->mac);
+}
+
+/* A multicast packet of a container: rules that select it name its group, or it does not leave. */
+static __noinline enum drop_reason resolve_multicast(struct packet *p, const struct sender *from, const struct veth *veth, struct scratch *s)
+{
+	if (veth_spoofs(veth, from->bridge, s->h_source))
+		return DROP_SPOOFED;
+	if (!(veth->flags & VETH_EGRESS))
+		return DROP_NONE;
+	if (!from->ep || from->ep->id != veth->id)
+		return DROP_POLICY_EGRESS;
+	return rules_ask(from->ep, NULL, &p->key, p->key.daddr, p->key.dport);
 }
 
 /* A packet from the veth of an attached bridge's port. */
@@ -272,35 +342,39 @@ GLOBAL int resolve_container(struct __sk_buff *skb)
 	if (!s)
 		return DROP_FLOW_TABLE;
 	p = &s->packet;
-	if (addr_is_multicast(p->key.daddr)) {
-		p->pass = PASS_MULTICAST;
-		return DROP_NONE;
-	}
-	reason = source_check(p);
+	p->pass = addr_is_multicast(p->key.daddr) ? PASS_MULTICAST : PASS_NONE;
+	reason = p->pass ? DROP_NONE : source_check(p);
 	if (reason)
 		return reason;
 	if (tunnel_is_dialled(p->key.daddr, p->key.dport, p->key.proto))
 		return DROP_FORGED_TUNNEL;
 	veth = bpf_map_lookup_elem(&veths, &dev);
 	if (!veth) {
-		p->pass = PASS_UNKNOWN_SOURCE;
+		p->pass = p->pass ?: PASS_UNKNOWN_SOURCE;
 		return DROP_NONE;
 	}
 	from.bridge_index = veth->bridge;
 	from.bridge = bpf_map_lookup_elem(&bridges4, &from.bridge_index);
 	from.ep = endpoint_find(p->key.saddr);
 	if (!from.bridge) {
-		p->pass = PASS_UNKNOWN_SOURCE;
+		p->pass = p->pass ?: PASS_UNKNOWN_SOURCE;
 		return DROP_NONE;
 	}
-	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), from.h_dest, sizeof(from.h_dest)))
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), s->h_dest, sizeof(s->h_dest)) ||
+	    bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), s->h_source, sizeof(s->h_source)))
 		return DROP_TRUNCATED;
-	from.to_gateway = mac_equal(from.h_dest, from.bridge->mac);
+	from.to_gateway = mac_equal(s->h_dest, from.bridge->mac);
+	if (p->pass)
+		return resolve_multicast(p, &from, veth, s);
 	if (from.ep && from.ep->ifindex != dev)
 		return DROP_SPOOFED;
+	if (veth_spoofs(veth, from.bridge, s->h_source))
+		return DROP_SPOOFED;
 	if (!from.ep) {
-		if (addr_is_host(p->key.saddr))
+		if (addr_is_host(p->key.saddr) || (veth->id && !(from.bridge->flags & BRIDGE_SPOOFING)))
 			return DROP_SPOOFED;
+		if (veth->flags & VETH_EGRESS)
+			return DROP_POLICY_EGRESS;
 		p->pass = PASS_UNKNOWN_SOURCE;
 		return DROP_NONE;
 	}

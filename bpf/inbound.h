@@ -13,6 +13,7 @@
 #include "parse.h"
 #include "policy.h"
 #include "publish.h"
+#include "rules.h"
 #include "scratch.h"
 #include "types.h"
 
@@ -105,6 +106,11 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 	p->pass = PASS_NONE;
 	if (packet_is_flowless(p))
 		return DROP_NONE;
+	reason = publish_refuse(pub, p->key.saddr, skb->ifindex);
+	if (!reason)
+		reason = rules_ask(NULL, to, &p->key, pub->addr, pub->port);
+	if (reason)
+		return reason;
 	reason = policy_in(bridge);
 	if (reason)
 		return policy_refuse(p, bridge, reason);

@@ -178,6 +178,46 @@ struct {
 	PINNED;
 } reserved_ports SEC(".maps");
 
+/* What rules call addresses that are no container's, both sets. Written by the agent, read on the first packet of a flow that rules judge. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct class4_key);
+	__type(value, struct class4);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} classes4 SEC(".maps");
+
+/* What rules say of two classes, both sets. Written by the agent, read on the first packet of a flow that rules judge. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct pair_key);
+	__type(value, struct pair);
+	__uint(max_entries, 524288);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} pairs SEC(".maps");
+
+/* What rules say of protocols and ports, both sets. Written by the agent, read on the first packet of a flow that rules judge. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct profile_key);
+	__type(value, struct profile);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} profiles SEC(".maps");
+
+/* Who may use a published port. Written by the agent, read on the first packet of a flow to one that not all may use. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct publish_from4_key);
+	__type(value, struct publish_from4);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	PINNED;
+} publish_from4 SEC(".maps");
+
 #define BRIDGE_SLOTS 1024
 
 /* Packets that were delivered, by bridge slot and path: slot * PATH_MAX + path. Written by the programs, read at scrape. */

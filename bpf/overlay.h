@@ -14,6 +14,7 @@
 #include "peer.h"
 #include "policy.h"
 #include "publish.h"
+#include "rules.h"
 #include "scratch.h"
 #include "stats.h"
 #include "tunnel.h"
@@ -70,6 +71,10 @@ static __noinline enum drop_reason resolve_from_peer(struct __sk_buff *skb, stru
 		return DROP_NONE;
 	p->pass = PASS_NONE;
 	reason = policy_in(bridge);
+	if (!reason && pub)
+		reason = publish_refuse(pub, p->key.saddr, skb->ifindex);
+	if (!reason)
+		reason = rules_ask(NULL, to, &p->key, pub ? pub->addr : p->key.daddr, pub ? pub->port : p->key.dport);
 	if (reason)
 		return reason;
 	if (packet_is_flowless(p))

@@ -60,7 +60,8 @@ struct packet {
 	bool icmp_reply; /* an ICMP message that answers a query: it begins no flow */
 	bool options;	/* the IP header has options */
 	bool nobody;	/* an earlier packet of its flow has had no answer, and its next hop does not answer either */
-	__u8 pad[3];
+	bool judged;	/* rules were asked about it, and the one that decided is in scratch */
+	__u8 pad[2];
 	enum pass_reason pass; /* set where the packet is to be left to the stack */
 };
 

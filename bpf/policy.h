@@ -60,18 +60,6 @@ static __always_inline enum drop_reason policy_host(const struct bridge4 *from, 
 	return from->flags & BRIDGE_INTERNAL && addr != from->addr ? DROP_INTERNAL : DROP_NONE;
 }
 
-/*
- * In: a packet to an address that no endpoint has, and the bridge it is about. Out: 0 with the packet left to the bridge and to the host's
- * stack, which may know better; or the reason to drop where only those are served whom the agent knows.
- */
-static __always_inline enum drop_reason policy_unknown(struct packet *p, const struct bridge4 *bridge)
-{
-	if (bridge->flags & BRIDGE_CLOSED)
-		return DROP_UNKNOWN_CONTAINER;
-	p->pass = PASS_UNKNOWN_TARGET;
-	return DROP_NONE;
-}
-
 /* In: the bridge of a container whose published port is dialled from outside. */
 static __always_inline enum drop_reason policy_in(const struct bridge4 *to)
 {

@@ -33,6 +33,23 @@ struct told {
 	__u8 pad[3];
 };
 
+/* A question to the rules: whether from may dial to. Who is no container is known by his address. */
+struct ask {
+	struct ident from;
+	struct ident to;
+	__be32 saddr;
+	__be32 daddr;
+	__be16 port; /* the container's own, where a published one is dialled */
+	__u8 proto;
+	bool from_here; /* from is a container's */
+	bool to_here;
+	__u8 pad[3];
+	__u32 set;
+	__u32 rule; /* the answer: the rule that decided */
+	struct class4_key class;
+	struct profile_key profile;
+};
+
 struct scratch {
 	struct packet packet;
 	struct flow4_key key; /* the tuple of the flow that is being made */
@@ -45,6 +62,9 @@ struct scratch {
 	__u16 tries; /* ports, for the flow */
 	bool syn;  /* the packet opens a TCP connection */
 	struct told event;
+	struct ask ask;
+	__u8 h_dest[6]; /* the frame's addresses, of resolve_container */
+	__u8 h_source[6];
 };
 
 /* One for each CPU. A program uses it within one look at a packet, and nothing can interrupt that on the same CPU. */

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SockMapBridges4          = "bridges4"
+	SockMapClasses4          = "classes4"
 	SockMapConfig            = "config"
 	SockMapDropStats         = "drop_stats"
 	SockMapEndpointStats     = "endpoint_stats"
@@ -27,12 +28,15 @@ const (
 	SockMapHostAddrs4        = "host_addrs4"
 	SockMapNotes             = "notes"
 	SockMapOverlay           = "overlay"
+	SockMapPairs             = "pairs"
 	SockMapPassStats         = "pass_stats"
 	SockMapPathStats         = "path_stats"
 	SockMapPeerHosts4        = "peer_hosts4"
 	SockMapPeerStats         = "peer_stats"
 	SockMapPeers4            = "peers4"
+	SockMapProfiles          = "profiles"
 	SockMapPublish4          = "publish4"
+	SockMapPublishFrom4      = "publish_from4"
 	SockMapPublishStats      = "publish_stats"
 	SockMapReservedPorts     = "reserved_ports"
 	SockMapSocks4            = "socks4"
@@ -116,6 +120,7 @@ type SockProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockMapSpecs struct {
 	Bridges4      *ebpf.MapSpec `ebpf:"bridges4"`
+	Classes4      *ebpf.MapSpec `ebpf:"classes4"`
 	Config        *ebpf.MapSpec `ebpf:"config"`
 	DropStats     *ebpf.MapSpec `ebpf:"drop_stats"`
 	EndpointStats *ebpf.MapSpec `ebpf:"endpoint_stats"`
@@ -126,12 +131,15 @@ type SockMapSpecs struct {
 	HostAddrs4    *ebpf.MapSpec `ebpf:"host_addrs4"`
 	Notes         *ebpf.MapSpec `ebpf:"notes"`
 	Overlay       *ebpf.MapSpec `ebpf:"overlay"`
+	Pairs         *ebpf.MapSpec `ebpf:"pairs"`
 	PassStats     *ebpf.MapSpec `ebpf:"pass_stats"`
 	PathStats     *ebpf.MapSpec `ebpf:"path_stats"`
 	PeerHosts4    *ebpf.MapSpec `ebpf:"peer_hosts4"`
 	PeerStats     *ebpf.MapSpec `ebpf:"peer_stats"`
 	Peers4        *ebpf.MapSpec `ebpf:"peers4"`
+	Profiles      *ebpf.MapSpec `ebpf:"profiles"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
+	PublishFrom4  *ebpf.MapSpec `ebpf:"publish_from4"`
 	PublishStats  *ebpf.MapSpec `ebpf:"publish_stats"`
 	ReservedPorts *ebpf.MapSpec `ebpf:"reserved_ports"`
 	Socks4        *ebpf.MapSpec `ebpf:"socks4"`
@@ -177,6 +185,7 @@ func (o *SockObjects) Close() error {
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockMaps struct {
 	Bridges4      *ebpf.Map `ebpf:"bridges4"`
+	Classes4      *ebpf.Map `ebpf:"classes4"`
 	Config        *ebpf.Map `ebpf:"config"`
 	DropStats     *ebpf.Map `ebpf:"drop_stats"`
 	EndpointStats *ebpf.Map `ebpf:"endpoint_stats"`
@@ -187,12 +196,15 @@ type SockMaps struct {
 	HostAddrs4    *ebpf.Map `ebpf:"host_addrs4"`
 	Notes         *ebpf.Map `ebpf:"notes"`
 	Overlay       *ebpf.Map `ebpf:"overlay"`
+	Pairs         *ebpf.Map `ebpf:"pairs"`
 	PassStats     *ebpf.Map `ebpf:"pass_stats"`
 	PathStats     *ebpf.Map `ebpf:"path_stats"`
 	PeerHosts4    *ebpf.Map `ebpf:"peer_hosts4"`
 	PeerStats     *ebpf.Map `ebpf:"peer_stats"`
 	Peers4        *ebpf.Map `ebpf:"peers4"`
+	Profiles      *ebpf.Map `ebpf:"profiles"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
+	PublishFrom4  *ebpf.Map `ebpf:"publish_from4"`
 	PublishStats  *ebpf.Map `ebpf:"publish_stats"`
 	ReservedPorts *ebpf.Map `ebpf:"reserved_ports"`
 	Socks4        *ebpf.Map `ebpf:"socks4"`
@@ -205,6 +217,7 @@ type SockMaps struct {
 func (m *SockMaps) Close() error {
 	return _SockClose(
 		m.Bridges4,
+		m.Classes4,
 		m.Config,
 		m.DropStats,
 		m.EndpointStats,
@@ -215,12 +228,15 @@ func (m *SockMaps) Close() error {
 		m.HostAddrs4,
 		m.Notes,
 		m.Overlay,
+		m.Pairs,
 		m.PassStats,
 		m.PathStats,
 		m.PeerHosts4,
 		m.PeerStats,
 		m.Peers4,
+		m.Profiles,
 		m.Publish4,
+		m.PublishFrom4,
 		m.PublishStats,
 		m.ReservedPorts,
 		m.Socks4,

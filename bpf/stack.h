@@ -14,14 +14,15 @@
 #include "parse.h"
 #include "policy.h"
 #include "route.h"
+#include "rules.h"
 #include "scratch.h"
 #include "types.h"
 
 /*
- * In: a packet that the stack forwards down a bridge. Out: whether it does so for us: the sender is on the bridge itself, or an entry waits
- * for the answer, so that it was ours until it was too big or too old for the redirect. A later fragment waits for nothing by itself.
+ * In: a packet that the stack forwards down a bridge. Out: whether an entry waits for the answer, or it is an answer itself: it was ours until
+ * it was too big or too old for the redirect. A later fragment waits for nothing by itself.
  */
-static __always_inline bool bridge_expects(const struct packet *p, __u32 bridge)
+static __noinline bool bridge_expects(const struct packet *p)
 {
 	struct flow4_key answer = {
 		.saddr = p->key.daddr,
@@ -33,7 +34,18 @@ static __always_inline bool bridge_expects(const struct packet *p, __u32 bridge)
 	};
 	bool fresh;
 
-	return subnet_find(p->key.saddr) == bridge || flow_find(&answer, &fresh);
+	return flow_find(&answer, &fresh);
+}
+
+/*
+ * In: a packet that comes to a container without having been looked at where it was sent. Out: 0, or the reason to drop. The middle of a
+ * connection and what answers a question were begun by somebody who was asked.
+ */
+static __always_inline enum drop_reason rules_ask_late(const struct packet *p, const struct endpoint4 *to)
+{
+	if (p->icmp_other || p->icmp_reply || packet_is_midstream(p) || bridge_expects(p))
+		return DROP_NONE;
+	return rules_ask(endpoint_find(p->key.saddr), to, &p->key, p->key.daddr, p->key.dport);
 }
 
 /* A packet that the host's stack sends down a bridge: its own, or one that it forwards. */
@@ -42,6 +54,7 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 	struct scratch *s = scratch_get();
 	struct packet *p;
 	__u32 index = skb->ifindex;
+	enum drop_reason reason;
 	struct bridge4 *bridge;
 	struct endpoint4 *to;
 	struct flow4 *f;
@@ -64,8 +77,11 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 		/* Forwarded. Errors about flows come from anywhere; the rest is dialling a container's own address from outside. */
 		if (p->icmp_other)
 			return DROP_NONE;
+		reason = to ? rules_ask_late(p, to) : DROP_NONE;
+		if (reason)
+			return reason;
 		if (!(bridge->flags & BRIDGE_DOCKER_RULES))
-			return bridge_expects(p, index) ? DROP_NONE : DROP_DIRECT;
+			return subnet_find(p->key.saddr) == index || bridge_expects(p) ? DROP_NONE : DROP_DIRECT;
 		p->pass = PASS_RULES;
 		if (!to || p->key.proto == IPPROTO_TCP || p->lost || p->icmp_reply)
 			return DROP_NONE;
@@ -136,6 +152,7 @@ GLOBAL int resolve_leaving(struct __sk_buff *skb)
 	struct scratch *s = scratch_get();
 	struct packet *p;
 	struct sender from = {};
+	enum drop_reason reason;
 	struct uplink4 *uplink;
 	__u32 dev = skb->ifindex;
 	struct flow4 *f;
@@ -154,6 +171,9 @@ GLOBAL int resolve_leaving(struct __sk_buff *skb)
 	if (!uplink)
 		return DROP_NO_UPLINK;
 	from.ep = endpoint_find(p->key.saddr);
+	reason = rules_ask(from.ep, NULL, &p->key, p->key.daddr, p->key.dport);
+	if (reason)
+		return reason;
 	f = flow_begin(s, p, PATH_OUT, from.ep ? from.ep->ifindex : from.bridge_index);
 	flow_from_sender(f, &from);
 	f->flags = FLOW_ROUTED | FLOW_SNAT;
@@ -167,7 +187,7 @@ GLOBAL int resolve_leaving(struct __sk_buff *skb)
 	s->route.nexthop = p->key.daddr;
 	if (route_from(skb, s, &p->key, from.bridge_index) && s->route.oif == dev)
 		f->nexthop = s->route.nexthop;
-	f->saddr = masquerade_source(from.bridge, uplink, &s->route);
+	f->saddr = masquerade_source(&from, uplink, &s->route);
 	if (!f->saddr)
 		return DROP_NO_ADDRESS;
 	return nat_allocate(skb);

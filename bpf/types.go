@@ -20,6 +20,7 @@ type (
 	Bridge           = DatapathBridge4
 	BridgeFlag       = DatapathBridgeFlag
 	Veth             = DatapathVeth
+	VethFlag         = DatapathVethFlag
 	Uplink           = DatapathUplink4
 	HostAddr         = DatapathHostAddr4
 	PrefixKey        = DatapathPrefix4
@@ -30,6 +31,16 @@ type (
 	Overlay          = DatapathOverlay
 	PublishKey       = DatapathPublish4Key
 	Publish          = DatapathPublish4
+	PublishFromKey   = DatapathPublishFrom4Key
+	PublishFrom      = DatapathPublishFrom4
+	Ident            = DatapathIdent
+	ClassKey         = DatapathClass4Key
+	Class            = DatapathClass4
+	PairKey          = DatapathPairKey
+	ProfileID        = DatapathProfileId
+	Pair             = DatapathPair
+	ProfileKey       = DatapathProfileKey
+	Profile          = DatapathProfile
 	SockKey          = DatapathSock4Key
 	Sock             = DatapathSock4
 	Config           = DatapathConfig
@@ -44,6 +55,12 @@ type (
 	Hook             = DatapathHook
 	MonitorBit       = DatapathMonitorBit
 )
+
+// PolicySets is how many sets of rules the maps have room for: the one in force, and the next.
+const PolicySets = uint32(len(Endpoint{}.Policy))
+
+// EgressNone is EGRESS_NONE of types.h.
+const EgressNone = ^uint32(0)
 
 // Addr gives an IPv4 address as a map holds it: four bytes in network order. The zero Addr gives 0.
 func Addr(a netip.Addr) uint32 {

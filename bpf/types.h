@@ -124,6 +124,22 @@ struct addr4 {
 	__be32 addr;
 };
 
+/* Numbers of profiles. These two are in no map. */
+enum profile_id {
+	PROFILE_OPEN = 0,	     /* no rule asks: everything may pass */
+	PROFILE_CLOSED = 0xffffffff, /* the rules that would decide could not be written: nothing may pass */
+};
+
+/* What an address is to the rules. Containers of one class are alike to all of them. */
+struct ident {
+	__u32 class;   /* 0: an address that no rule names */
+	enum profile_id egress;	 /* of what it may send to whom the pairs do not name */
+	enum profile_id ingress; /* and of what it may be sent by them */
+};
+
+/* The rules stand in the maps twice: packets are judged by one set, and the next is written into the other. */
+#define POLICY_SETS 2
+
 /* A container's address. Any network namespace behind a veth of an attached bridge is one, whoever made it. */
 struct endpoint4 {
 	__u32 id;      /* never used for another endpoint while the maps live; never 0 */
@@ -133,6 +149,67 @@ struct endpoint4 {
 	__u16 mtu;
 	__u8 mac[6]; /* the container's */
 	__u16 pad;
+	__be32 egress; /* leave with this address of the host; 0: as its bridge does; EGRESS_NONE: that address is not there */
+	struct ident policy[POLICY_SETS];
+};
+
+/* In endpoint4.egress: the address that it is to leave with is not there, so that nothing leaves. */
+#define EGRESS_NONE 0xffffffff
+
+/* Bits of veth.flags: who is behind it is selected by rules, so that what no rule can judge (no IPv4) does not pass. */
+enum veth_flag {
+	VETH_EGRESS = 1 << 0,
+	VETH_INGRESS = 1 << 1,
+} BYTE_ENUM;
+
+/* The class of the addresses in a prefix, as an LPM key: prefixlen counts the bits of set and addr. */
+struct class4_key {
+	__u32 prefixlen;
+	__u32 set;
+	__be32 addr;
+};
+
+struct class4 {
+	__u32 class;
+};
+
+/* Two classes, of whom dials and of who is dialled, where the rules have more to say than the profile of each. */
+struct pair_key {
+	__u32 set;
+	__u32 from;
+	__u32 to;
+};
+
+struct pair {
+	enum profile_id egress;	 /* for the one who dials */
+	enum profile_id ingress; /* and for the one who is dialled */
+};
+
+/* What a profile says of a port, as an LPM key: prefixlen counts the bits from set on. */
+struct profile_key {
+	__u32 prefixlen;
+	__u32 set;
+	__u32 profile;
+	__u8 proto;
+	__u8 pad;
+	__be16 port;
+};
+
+/* A verdict, and the rule that gives it. */
+struct profile {
+	__u32 allow; /* 1: may pass */
+	__u32 rule;
+};
+
+/* The addresses that may use a published port, as an LPM key: prefixlen counts the bits of id and addr. */
+struct publish_from4_key {
+	__u32 prefixlen;
+	__u32 id;
+	__be32 addr;
+};
+
+struct publish_from4 {
+	__u32 allow; /* always 1 */
 };
 
 /* Bits of bridge4.flags. */
@@ -143,6 +220,7 @@ enum bridge_flag {
 	BRIDGE_DOCKER_RULES = 1 << 3, /* netfilter rules of Docker stand behind us: what we do not decide, they do */
 	BRIDGE_OFFLOAD = 1 << 4,      /* the host's own rules decide about every flow, and only what they let through is carried here */
 	BRIDGE_CLOSED = 1 << 6,	      /* nobody is served whom the agent does not know yet */
+	BRIDGE_SPOOFING = 1 << 5,     /* its containers may send from addresses that are not theirs */
 	BRIDGE_MEMBER = 1 << 7,	      /* other hosts reach its containers: its subnet is this host's share of their network */
 };
 
@@ -162,7 +240,10 @@ struct veth {
 	__u32 bridge; /* ifindex */
 	__u32 id;     /* endpoint id */
 	__u16 slot;   /* in endpoint_stats */
-	__u16 pad;
+	enum veth_flag flags;
+	__u8 pad;
+	__u8 mac[6]; /* of the container's end; 0: not known */
+	__u16 pad2;
 };
 
 #define UPLINK_ADDRS 8
@@ -238,6 +319,8 @@ struct publish4 {
 	__be16 port;
 	__u16 slot; /* in publish_stats; 0: not counted */
 	__u32 id; /* endpoint id */
+	__u32 from;   /* of publish_from4, whose addresses alone may use it; 0: all */
+	__u32 uplink; /* ifindex of the one device by which the wire may reach it; 0: every one */
 };
 
 /* What a host socket dialled, so that it hears its answers from there. */
@@ -289,6 +372,7 @@ struct config {
 	__u32 icmp;
 	__u32 generic;
 	__u32 next_id; /* for the agent alone: the next endpoint id to give out */
+	__u32 policy_set; /* the set of rules in force: 0 or 1 */
 };
 
 struct counter {
@@ -371,6 +455,10 @@ enum drop_reason {
 	DROP_FRAGMENT_ORDER, /* the first piece of a datagram of which others came before it, so that they went another way */
 	DROP_UNKNOWN_CONTAINER, /* from or to somebody on a bridge whom the agent does not know yet, where that is asked for */
 	DROP_FORGED_TUNNEL, /* a container sends to the tunnel port of a host: it would pass for what its own host has wrapped */
+	DROP_POLICY_EGRESS,  /* no rule lets the sender send this */
+	DROP_POLICY_INGRESS, /* no rule lets the receiver be sent this */
+	DROP_PUBLISH_FROM,   /* to a published port, by an address that may not use it */
+	DROP_PUBLISH_UPLINK, /* to a published port, by a device that does not lead to it */
 	DROP_MAX,
 };
 

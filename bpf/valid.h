@@ -12,6 +12,7 @@
 #include "peer.h"
 #include "policy.h"
 #include "publish.h"
+#include "rules.h"
 #include "types.h"
 
 /* Out: the endpoint that has the address, if it is still the one with this id, behind this device. */
@@ -31,8 +32,12 @@ static __always_inline bool valid_source(__be32 before, __be32 after)
 	return before == after || bpf_map_lookup_elem(&host_addrs4, &key);
 }
 
-/* Out: whether dialling addr:port still leads to the container's port. The flow is counted where the port is counted now. */
-static __always_inline bool valid_publish(struct flow4 *f, __be32 addr, __be16 port, __u8 proto, __be32 backend, __be16 backend_port)
+/*
+ * Out: whether the client, who comes by dev, is still led to the container's port when he dials addr:port. The flow is counted where the port
+ * is counted now.
+ */
+static __always_inline bool valid_publish(struct flow4 *f, __be32 addr, __be16 port, __u8 proto, __be32 backend, __be16 backend_port,
+					  __be32 client, __u32 dev)
 {
 	struct addr4 key = {.addr = addr};
 	struct publish4 *pub;
@@ -43,7 +48,7 @@ static __always_inline bool valid_publish(struct flow4 *f, __be32 addr, __be16 p
 	if (!pub || pub->addr != backend || pub->port != backend_port)
 		return false;
 	f->publish_slot = pub->slot;
-	return true;
+	return !publish_refuse(pub, client, f->path == PATH_LOCAL ? 0 : dev);
 }
 
 /*
@@ -76,6 +81,15 @@ static __always_inline bool valid_offload(const struct bridge4 *bridge)
 	return bridge && (bridge->flags & BRIDGE_OFFLOAD);
 }
 
+/* As rules_ask. */
+static __always_inline enum drop_reason rules_ask_about(const struct endpoint4 *from, const struct endpoint4 *to, __u8 proto, __be32 saddr,
+							__be32 daddr, __be16 port)
+{
+	struct flow4_key key = {.saddr = saddr, .proto = proto};
+
+	return rules_ask(from, to, &key, daddr, port);
+}
+
 /* In: an entry of either direction, and its key. Out: whether it holds; then it is up to date, but for its epoch. */
 static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 {
@@ -88,7 +102,8 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 	struct bridge4 *from_bridge = NULL, *to_bridge = NULL;
 	struct endpoint4 *from_ep = NULL, *to_ep = NULL;
 
-	if (f->flags & FLOW_KERNEL)
+	/* What the kernel carries is decided again, but for what a container has begun that only rules keep an entry for. */
+	if ((f->flags & FLOW_KERNEL) && !from_id)
 		return false;
 	if (from_id) {
 		from_ep = valid_endpoint(from, from_id, reply ? f->oif : f->iif);
@@ -106,6 +121,8 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 		if (!to_bridge)
 			return false;
 	}
+	if (f->flags & FLOW_KERNEL)
+		return from_ep && (from_bridge->flags & BRIDGE_DOCKER_RULES) && !rules_ask_about(from_ep, NULL, key->proto, from, to, to_port);
 	flow_refresh(f, reply ? from_ep : to_ep, reply ? from_bridge : to_bridge);
 	if (f->flags & FLOW_OFFLOAD) {
 		offload_lapse(f);
@@ -117,8 +134,11 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 		return false;
 	if (f->path == PATH_OVERLAY && !valid_peer(f, from_id ? to : from))
 		return false;
+	/* What the host itself dials is nobody's business but its own. */
+	if ((f->path != PATH_HOST || from_ep) && rules_ask_about(from_ep, to_ep, key->proto, from, to, to_port))
+		return false;
 	if (f->flags & FLOW_DNAT) {
-		if (!valid_publish(f, dialled, dialled_port, key->proto, to, to_port))
+		if (!valid_publish(f, dialled, dialled_port, key->proto, to, to_port, from, reply ? f->oif : f->iif))
 			return false;
 		if (from_bridge && to_bridge)
 			return !policy_published(from_bridge, from_ep->bridge, to_bridge, to_ep->bridge);
@@ -132,6 +152,8 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 			return false;
 		if (!from_bridge)
 			return true;
+		if (from_ep->egress)
+			return !policy_out(from_bridge) && shown == from_ep->egress;
 		return !policy_out(from_bridge) && !!(from_bridge->flags & BRIDGE_MASQUERADE) == (shown != from);
 	case PATH_OVERLAY:
 		return from_bridge ? !policy_out(from_bridge) : to_bridge && !policy_in(to_bridge);

@@ -264,7 +264,7 @@ func TestTimeouts(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := bpf.Config{Epoch: 1, NextId: 3, TcpEstablished: 432000 * 250, TcpHandshake: 60 * 250, TcpClosing: 120 * 250, TcpClosed: 10 * 250,
-		UdpNew: 30 * 250, UdpStream: 180 * 250, Icmp: 30 * 250, Generic: 600 * 250}
+		UdpNew: 30 * 250, UdpStream: 180 * 250, Icmp: 30 * 250, Generic: 600 * 250, PolicySet: 1}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

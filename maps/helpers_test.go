@@ -81,8 +81,24 @@ func someState() State {
 			{Prefixlen: 16, Addr: addr("10.200.0.0")}: {},
 			{Prefixlen: 24, Addr: addr("10.200.2.0")}: {Addr: addr("192.0.2.11"), Kind: bpf.DatapathPeerKindPEER_VXLAN, Mac: [6]uint8{2, 2}},
 		},
-		PeerHosts: map[bpf.AddrKey]bpf.PeerHost{addrKey("192.0.2.11"): {Direct: 1}},
-		Overlay:   bpf.Overlay{Ifindex: 9, Vni: 1, Local: addr("192.0.2.10"), Mtu: 1450, Mac: [6]uint8{2, 3}},
-		NextID:    3,
+		PeerHosts:   map[bpf.AddrKey]bpf.PeerHost{addrKey("192.0.2.11"): {Direct: 1}},
+		Overlay:     bpf.Overlay{Ifindex: 9, Vni: 1, Local: addr("192.0.2.10"), Mtu: 1450, Mac: [6]uint8{2, 3}},
+		PublishFrom: map[bpf.PublishFromKey]bpf.PublishFrom{{Prefixlen: 40, Id: 1, Addr: addr("10.0.0.0")}: {Allow: 1}},
+		Policy:      somePolicy(),
+		NextID:      3,
+	}
+}
+
+// somePolicy selects the first of the endpoints: who is in 192.0.2.0/24 may dial its TCP port 80.
+func somePolicy() Policy {
+	return Policy{
+		Idents:  map[bpf.AddrKey]bpf.Ident{addrKey("172.17.0.2"): {Class: 1, Ingress: 1}},
+		Classes: map[bpf.ClassKey]bpf.Class{{Prefixlen: 56, Addr: addr("192.0.2.0")}: {Class: 2}},
+		Pairs:   map[bpf.PairKey]bpf.Pair{{From: 2, To: 1}: {Ingress: 2}},
+		Profiles: map[bpf.ProfileKey]bpf.Profile{
+			{Prefixlen: 64, Profile: 1}:                               {Rule: 1},
+			{Prefixlen: 64, Profile: 2}:                               {Rule: 1},
+			{Prefixlen: 96, Profile: 2, Proto: 6, Port: bpf.Port(80)}: {Allow: 1, Rule: 2},
+		},
 	}
 }

@@ -12,6 +12,8 @@ type Maps struct {
 
 	mu   sync.Mutex
 	have *State // what the kernel holds; nil where that is not known
+	// policy is what it holds of rules, both sets; nil where that is not known.
+	policy *policyHave
 }
 
 // New takes loaded maps, which it does not close.
@@ -54,5 +56,10 @@ func (m *Maps) Fill() []Fill {
 		{bpf.DatapathMapPublish4, len(h.Publish), int(m.o.Publish4.MaxEntries())},
 		{bpf.DatapathMapPeers4, len(h.Peers), int(m.o.Peers4.MaxEntries())},
 		{bpf.DatapathMapPeerHosts4, len(h.PeerHosts), int(m.o.PeerHosts4.MaxEntries())},
+		{bpf.DatapathMapPublishFrom4, len(h.PublishFrom), int(m.o.PublishFrom4.MaxEntries())},
+		// Half of each is for the set of rules that comes next.
+		{bpf.DatapathMapClasses4, len(h.Policy.Classes), int(m.o.Classes4.MaxEntries() / bpf.PolicySets)},
+		{bpf.DatapathMapPairs, len(h.Policy.Pairs), int(m.o.Pairs.MaxEntries() / bpf.PolicySets)},
+		{bpf.DatapathMapProfiles, len(h.Policy.Profiles), int(m.o.Profiles.MaxEntries() / bpf.PolicySets)},
 	}
 }

@@ -46,6 +46,10 @@ type tables struct {
 	peers     table[bpf.PrefixKey, bpf.Peer]
 	peerHosts table[bpf.AddrKey, bpf.PeerHost]
 	overlay   table[uint32, bpf.Overlay]
+	from      table[bpf.PublishFromKey, bpf.PublishFrom]
+	classes   table[bpf.ClassKey, bpf.Class]
+	pairs     table[bpf.PairKey, bpf.Pair]
+	profiles  table[bpf.ProfileKey, bpf.Profile]
 }
 
 func (m *Maps) tables() tables {
@@ -60,6 +64,10 @@ func (m *Maps) tables() tables {
 		peers:     table[bpf.PrefixKey, bpf.Peer]{bpf.DatapathMapPeers4, "", m.o.Peers4},
 		peerHosts: table[bpf.AddrKey, bpf.PeerHost]{bpf.DatapathMapPeerHosts4, "", m.o.PeerHosts4},
 		overlay:   table[uint32, bpf.Overlay]{bpf.DatapathMapOverlay, "", m.o.Overlay},
+		from:      table[bpf.PublishFromKey, bpf.PublishFrom]{bpf.DatapathMapPublishFrom4, "", m.o.PublishFrom4},
+		classes:   table[bpf.ClassKey, bpf.Class]{bpf.DatapathMapClasses4, "", m.o.Classes4},
+		pairs:     table[bpf.PairKey, bpf.Pair]{bpf.DatapathMapPairs, "", m.o.Pairs},
+		profiles:  table[bpf.ProfileKey, bpf.Profile]{bpf.DatapathMapProfiles, "", m.o.Profiles},
 	}
 }
 
@@ -78,11 +86,13 @@ func (m *Maps) Load() (State, error) {
 
 // load fills have from the kernel.
 func (m *Maps) load() error {
-	m.have = nil
+	m.have, m.policy = nil, nil
 	t := m.tables()
 	var s State
-	var errs [11]error
-	s.Endpoints, errs[0] = t.endpoints.load()
+	var errs [13]error
+	endpoints, err := t.endpoints.load()
+	errs[0] = err
+	s.Endpoints = plain(endpoints)
 	s.Bridges, errs[1] = t.bridges.load()
 	s.Veths, errs[2] = t.veths.load()
 	s.Uplinks, errs[3] = t.uplinks.load()
@@ -97,9 +107,12 @@ func (m *Maps) load() error {
 	var cfg bpf.Config
 	cfg, errs[10] = m.config()
 	s.NextID = cfg.NextId
+	s.PublishFrom, errs[11] = t.from.load()
+	m.policy, errs[12] = m.loadPolicy(endpoints)
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
+	s.Policy = m.policy.inSet(cfg.PolicySet % bpf.PolicySets)
 	m.have = &s
 	return nil
 }
@@ -119,12 +132,12 @@ func (m *Maps) Sync(want State) (Changes, error) {
 func (m *Maps) Resync(want State) (Changes, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.have = nil
+	m.have, m.policy = nil, nil
 	return m.sync(want)
 }
 
 func (m *Maps) sync(want State) (Changes, error) {
-	if m.have == nil {
+	if m.have == nil || m.policy == nil {
 		if err := m.load(); err != nil {
 			return Changes{}, err
 		}
@@ -145,21 +158,34 @@ func (m *Maps) sync(want State) (Changes, error) {
 			return Changes{}, err
 		}
 	}
+	var changes Changes
+	var errs []error
+	changed, err := m.syncPolicy(want, &cfg)
+	changes.Tables = append(changes.Tables, changed...)
+	errs = append(errs, err)
+	written := err == nil
+	changes.Epoch = cfg.Epoch
 	t := m.tables()
+	var held map[bpf.AddrKey]bpf.Endpoint
+	if m.policy != nil {
+		held = m.policy.endpoints
+	} else if held, err = t.endpoints.load(); err != nil {
+		return changes, errors.Join(append(errs, err)...)
+	}
+	endpoints := withIdents(want, held, cfg.PolicySet, written)
 	publish := diff(t.publish, have.Publish, want.Publish)
 	rest := []writer{
 		diff(t.bridges, have.Bridges, want.Bridges),
 		diff(t.subnets, have.Subnets, want.Subnets),
 		diff(t.hostAddrs, have.HostAddrs, want.HostAddrs),
 		diff(t.uplinks, have.Uplinks, want.Uplinks),
-		diff(t.endpoints, have.Endpoints, want.Endpoints),
+		diff(t.endpoints, held, endpoints),
 		diff(t.veths, have.Veths, want.Veths),
 		diff(t.overlay, overlayEntries(have.Overlay), overlayEntries(want.Overlay)),
 		diff(t.peerHosts, have.PeerHosts, want.PeerHosts),
 		diff(t.peers, have.Peers, want.Peers),
+		diff(t.from, have.PublishFrom, want.PublishFrom),
 	}
-	changes := Changes{Epoch: cfg.Epoch}
-	var errs []error
 	for _, w := range rest {
 		errs = append(errs, w.put())
 	}
@@ -178,9 +204,10 @@ func (m *Maps) sync(want State) (Changes, error) {
 		errs = append(errs, m.setConfig(cfg))
 	}
 	if err := errors.Join(errs...); err != nil {
+		m.policy = nil
 		return changes, err
 	}
-	m.have = &want
+	m.have, m.policy.endpoints = &want, endpoints
 	return changes, nil
 }
 

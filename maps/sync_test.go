@@ -42,10 +42,11 @@ func TestSync(t *testing.T) {
 		want   []TableChanges
 	}{
 		{"first", func(*State) {}, []TableChanges{
+			{bpf.DatapathMapClasses4, 1, 0, 0}, {bpf.DatapathMapPairs, 1, 0, 0}, {bpf.DatapathMapProfiles, 3, 0, 0},
 			{bpf.DatapathMapBridges4, 1, 0, 0}, {bpf.DatapathMapSubnets4, 1, 0, 0}, {bpf.DatapathMapHostAddrs4, 3, 0, 0},
 			{bpf.DatapathMapUplinks4, 1, 0, 0}, {bpf.DatapathMapEndpoints4, 2, 0, 0}, {bpf.DatapathMapVeths, 2, 0, 0},
 			{bpf.DatapathMapOverlay, 0, 1, 0}, {bpf.DatapathMapPeerHosts4, 1, 0, 0}, {bpf.DatapathMapPeers4, 2, 0, 0},
-			{bpf.DatapathMapPublish4, 2, 0, 0}}},
+			{bpf.DatapathMapPublishFrom4, 1, 0, 0}, {bpf.DatapathMapPublish4, 2, 0, 0}}},
 		{"nothing", func(*State) {}, nil},
 		{"a container restarts", func(s *State) {
 			s.Endpoints[addrKey("172.17.0.2")] = bpf.Endpoint{Id: 3, Ifindex: 13, Bridge: 3, Slot: 2, Mtu: 1500, Mac: [6]uint8{2, 0, 0, 0, 0, 3}}
@@ -59,7 +60,7 @@ func TestSync(t *testing.T) {
 			{bpf.DatapathMapBridges4, 0, 0, 1}, {bpf.DatapathMapSubnets4, 0, 0, 1}, {bpf.DatapathMapHostAddrs4, 0, 0, 3},
 			{bpf.DatapathMapUplinks4, 0, 0, 1}, {bpf.DatapathMapEndpoints4, 0, 0, 2}, {bpf.DatapathMapVeths, 0, 0, 2},
 			{bpf.DatapathMapOverlay, 0, 1, 0}, {bpf.DatapathMapPeerHosts4, 0, 0, 1}, {bpf.DatapathMapPeers4, 0, 0, 2},
-			{bpf.DatapathMapPublish4, 0, 0, 2}}},
+			{bpf.DatapathMapPublishFrom4, 0, 0, 1}, {bpf.DatapathMapPublish4, 0, 0, 2}}},
 	} {
 		before, err := m.Config()
 		if err != nil {

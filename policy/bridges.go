@@ -44,9 +44,9 @@ func (b *bridge) holds(a netip.Addr) bool {
 
 // addBridges attaches what the intent names, and what it means by all.
 func (c *compiler) addBridges() {
-	names := make(map[string]bool) // and whether they fail closed
+	names := make(map[string]BridgeIntent)
 	for _, b := range c.in.Bridges {
-		names[b.Name] = b.FailClosed
+		names[b.Name] = b
 	}
 	if c.in.All {
 		for i := range c.o.Networks {
@@ -54,12 +54,12 @@ func (c *compiler) addBridges() {
 			_, there := c.findBridge(name)
 			_, named := names[name]
 			if there && !named && name != gwbridge && c.o.Networks[i].Name != gwbridge && !slices.Contains(c.in.Except, name) {
-				names[name] = c.in.AllFailClosed
+				names[name] = BridgeIntent{FailClosed: c.in.AllFailClosed, Spoofing: c.in.AllSpoofing}
 			}
 		}
 	}
-	for name, closed := range names {
-		c.r.Bridges = append(c.r.Bridges, BridgeView{Name: name, Mode: ModeNative, FailClosed: closed})
+	for name, b := range names {
+		c.r.Bridges = append(c.r.Bridges, BridgeView{Name: name, Mode: ModeNative, FailClosed: b.FailClosed, Spoofing: b.Spoofing})
 	}
 	slices.SortFunc(c.r.Bridges, func(a, b BridgeView) int { return strings.Compare(a.Name, b.Name) })
 
@@ -120,6 +120,9 @@ func (c *compiler) addBridge(from *Bridge, view int) {
 	}
 	if v.FailClosed {
 		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_CLOSED
+	}
+	if v.Spoofing {
+		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_SPOOFING
 	}
 	c.applyOptions(b, &entry)
 	c.r.State.Bridges[uint32(from.Index)] = entry

@@ -97,7 +97,7 @@ func TestCompileState(t *testing.T) {
 	want := maps.State{
 		Bridges: map[uint32]bpf.Bridge{docker0: {Addr: bpf.Addr(addr("172.17.0.1")), Flags: bpf.DatapathBridgeFlagBRIDGE_MASQUERADE |
 			bpf.DatapathBridgeFlagBRIDGE_ICC, Mac: [6]byte(mac(0xd0)), Mtu: 1500}},
-		Veths: map[uint32]bpf.Veth{11: {Bridge: docker0, Id: 1, Slot: 0}, 12: {Bridge: docker0, Id: 2, Slot: 1}},
+		Veths: map[uint32]bpf.Veth{11: {Bridge: docker0, Id: 1, Slot: 0, Mac: [6]byte(mac(2))}, 12: {Bridge: docker0, Id: 2, Slot: 1, Mac: [6]byte(mac(3))}},
 		Endpoints: map[bpf.AddrKey]bpf.Endpoint{
 			key("172.17.0.2"): {Id: 1, Ifindex: 11, Bridge: docker0, Slot: 0, Mtu: 1500, Mac: [6]byte(mac(2))},
 			key("172.17.0.3"): {Id: 2, Ifindex: 12, Bridge: docker0, Slot: 1, Mtu: 1400, Mac: [6]byte(mac(3))},
@@ -175,6 +175,10 @@ func TestCompileBridges(t *testing.T) {
 		{"fails closed", func(_ *Observed, in *Intent) { in.Bridges[0].FailClosed = true },
 			func(r Result) bool {
 				return flags(r, docker0) == normal|bpf.DatapathBridgeFlagBRIDGE_CLOSED && r.Bridges[0].FailClosed
+			}, ""},
+		{"spoofing allowed", func(_ *Observed, in *Intent) { in.Bridges[0].Spoofing = true },
+			func(r Result) bool {
+				return flags(r, docker0) == normal|bpf.DatapathBridgeFlagBRIDGE_SPOOFING && r.Bridges[0].Spoofing
 			}, ""},
 		{"all fail closed, but for one of them by name", func(o *Observed, in *Intent) {
 			*o, *in = twoBridges(), Intent{All: true, AllFailClosed: true, Bridges: []BridgeIntent{{Name: "docker0"}}}

@@ -38,7 +38,7 @@ func (c *compiler) addEndpoints() {
 			full = true
 			continue
 		}
-		c.r.State.Veths[uint32(from.Index)] = bpf.Veth{Bridge: uint32(from.Bridge), Id: identity.ID, Slot: identity.Slot}
+		c.r.State.Veths[uint32(from.Index)] = bpf.Veth{Bridge: uint32(from.Bridge), Id: identity.ID, Slot: identity.Slot, Mac: macArray(from.MAC)}
 		c.endpoints = append(c.endpoints, &endpoint{Endpoint: from, Identity: identity, bridge: b})
 	}
 }

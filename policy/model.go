@@ -110,7 +110,8 @@ type Intent struct {
 	Except  []string       `json:"except,omitempty"`   // bridges that All does not mean
 	// AllFailClosed is FailClosed of the bridges that All means.
 	AllFailClosed bool            `json:"all_fail_closed,omitempty"`
-	Uplinks       []string        `json:"uplinks,omitempty"` // empty: by default route
+	AllSpoofing   bool            `json:"all_spoofing,omitempty"` // as Spoofing, of the same bridges
+	Uplinks       []string        `json:"uplinks,omitempty"`      // empty: by default route
 	Publish       []PublishIntent `json:"publish,omitempty"`
 	Peers         []PeerIntent    `json:"peers,omitempty"` // other hosts, where no etcd tells of them
 }
@@ -121,6 +122,8 @@ type BridgeIntent struct {
 	Mode string `json:"mode"` // auto or native
 	// FailClosed: nobody on the bridge is served whom the agent does not know yet.
 	FailClosed bool `json:"fail_closed,omitempty"`
+	// Spoofing: its containers may send from addresses that are not theirs.
+	Spoofing bool `json:"spoofing,omitempty"`
 }
 
 // PublishIntent is a port that the user published, and the endpoint it leads to: a container's name or id, a namespace's name, a veth's

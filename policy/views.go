@@ -86,6 +86,7 @@ type BridgeView struct {
 	Docker    bool       // netfilter rules of Docker name it
 	// FailClosed: nobody on it is served whom the agent does not know yet.
 	FailClosed bool
+	Spoofing   bool // its containers may send from addresses that are not theirs
 }
 
 // UplinkView is a device that leads outside, or one that the user named and that is waited for.

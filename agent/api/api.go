@@ -15,6 +15,8 @@ type AttachRequest struct {
 	Wait    bool     `json:"wait,omitempty"`
 	// FailClosed: nobody on the bridges is served whom the agent does not know yet.
 	FailClosed bool `json:"fail_closed,omitempty"`
+	// Spoofing: containers on the bridges may send from addresses that are not theirs.
+	Spoofing bool `json:"allow_spoofing,omitempty"`
 }
 
 // DetachRequest asks for bridges to be detached. All also forgets published ports and stops an agent that attach started.
@@ -75,6 +77,8 @@ type BridgeStatus struct {
 	Rules     string   `json:"rules"` // "docker" where Docker's netfilter rules stand behind ebpfnet, "none" where not
 	// FailClosed: containers that the agent does not know yet are not served.
 	FailClosed bool `json:"fail_closed,omitempty"`
+	// Spoofing: its containers may send from addresses that are not theirs.
+	Spoofing bool `json:"allow_spoofing,omitempty"`
 }
 
 // UplinkStatus is one attached uplink. Hook is tcx or clsact.

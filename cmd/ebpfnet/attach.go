@@ -39,6 +39,7 @@ netfilter rules, whoever made them.`,
 	f.BoolVar(&r.All, "all", false, "every Docker bridge network, later ones too")
 	f.StringSliceVar(&r.Uplinks, "uplink", nil, "a device that leads outside (may be repeated; default: every device with a default route)")
 	f.StringVar(&r.Mode, "mode", "auto", "auto, native or offload")
+	f.BoolVar(&r.Spoofing, "allow-spoofing", false, "let containers on the bridges send from addresses that are not theirs: routers, virtual machines")
 	f.BoolVar(&r.FailClosed, "fail-closed", false, "let nobody on the bridges send or receive before the agent knows of him")
 	f.BoolVar(&r.Wait, "wait", false, "do not mind a bridge that is not there yet: attach it when it comes")
 	return cmd

@@ -51,7 +51,8 @@ func testEndpointCounters(t *testing.T, d *datapath) {
 		{"dropped", nil, sent{fromContainer("c1"), syn.to("172.18.0.2:80")}, 0, ends{Dropped: 1}, ends{}},
 		{"spoofed: at the device that sent it", nil, sent{fromContainer("c1"), syn.from("172.17.0.3:40000")}, 0, ends{Dropped: 1}, ends{}},
 		{"dropped on its way in", nil, sent{fromUplink("up0"), tcp("192.0.2.10:40000", "172.17.0.2:80", "S")}, 0, ends{Kept: 1}, ends{}},
-		{"arp is no ipv4", nil, sent{fromContainer("c1"), syn.put16(atEtherType, 0x0806)}, 0, ends{}, ends{}},
+		{"arp is no ipv4", nil, sent{fromContainer("c1"), arp("0a:00:00:00:17:02", "172.17.0.2")}, 0, ends{}, ends{}},
+		{"arp for another's address", nil, sent{fromContainer("c1"), arp("0a:00:00:00:17:02", "172.17.0.3")}, 0, ends{Dropped: 1}, ends{}},
 		{"after its veth's program, out of the uplink", answered, sent{toUplink("up0"), syn}, 0xeb02, ends{}, ends{}},
 	} {
 		t.Run("L-1 "+c.name, func(t *testing.T) {

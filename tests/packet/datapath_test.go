@@ -131,7 +131,19 @@ func (d *datapath) reset(tb testing.TB) {
 // sync makes the control plane's maps hold exactly s, under a new epoch.
 func (d *datapath) sync(tb testing.TB, s state.State) {
 	tb.Helper()
-	replace(tb, d.coll.Maps["endpoints4"], s.Endpoints)
+	// The set in force changes with each epoch, as with every change of the rules.
+	set := (d.epoch + 1) % bpf.PolicySets
+	endpoints := maps.Clone(s.Endpoints)
+	for k, ident := range s.Policy.Idents {
+		ep := endpoints[k]
+		ep.Policy[set] = ident
+		endpoints[k] = ep
+	}
+	replace(tb, d.coll.Maps["endpoints4"], endpoints)
+	replace(tb, d.coll.Maps["classes4"], inSet(s.Policy.Classes, func(k *bpf.ClassKey) { k.Set = set }))
+	replace(tb, d.coll.Maps["pairs"], inSet(s.Policy.Pairs, func(k *bpf.PairKey) { k.Set = set }))
+	replace(tb, d.coll.Maps["profiles"], inSet(s.Policy.Profiles, func(k *bpf.ProfileKey) { k.Set = set }))
+	replace(tb, d.coll.Maps["publish_from4"], s.PublishFrom)
 	replace(tb, d.coll.Maps["bridges4"], s.Bridges)
 	replace(tb, d.coll.Maps["veths"], s.Veths)
 	replace(tb, d.coll.Maps["uplinks4"], s.Uplinks)
@@ -144,9 +156,19 @@ func (d *datapath) sync(tb testing.TB, s state.State) {
 		tb.Fatal(err)
 	}
 	d.epoch++
-	if err := d.coll.Maps["config"].Put(uint32(0), bpf.Config{Epoch: d.epoch}); err != nil {
+	if err := d.coll.Maps["config"].Put(uint32(0), bpf.Config{Epoch: d.epoch, PolicySet: set}); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// inSet gives what a State says of rules as the maps hold it.
+func inSet[K, V comparable](m map[K]V, set func(*K)) map[K]V {
+	out := make(map[K]V, len(m))
+	for k, v := range m {
+		set(&k)
+		out[k] = v
+	}
+	return out
 }
 
 // change is sync of the usual state with a change.

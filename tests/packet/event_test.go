@@ -100,7 +100,7 @@ func testEventNobody(t *testing.T, d *datapath) {
 			defer stop()
 			d.send(t, fromContainer("c1"), syn)
 			d.send(t, fromContainer("c1"), syn.to("172.18.0.2:80"))
-			d.send(t, fromContainer("c1"), syn.put16(atEtherType, 0x0806))
+			d.send(t, fromContainer("c1"), syn.put16(atEtherType, 0x86dd))
 			d.send(t, fromUplink("up0"), tcp("192.0.2.10:80", "198.51.100.1:40000", "SA"))
 			if diff := cmp.Diff(c.want, d.told(events())); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)

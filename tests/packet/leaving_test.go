@@ -147,7 +147,7 @@ func testMarks(t *testing.T, d *datapath) {
 		{"to the host: left", fromContainer("c1"), tcp("172.17.0.2:40000", "172.17.0.1:22", "S"), none, verdictNext, left, "br0 host"},
 		{"a stranger's: unmarked, from_bridge is to look at it", fromContainer("s1"), syn.from("172.17.0.9:1"), none, verdictNext, none, "pass unknown_source"},
 		{"a stranger's with a mark of its own", fromContainer("s1"), syn.from("172.17.0.9:1"), left, verdictNext, none, "pass unknown_source"},
-		{"no ipv4 with a mark of its own", fromContainer("c1"), syn.put16(atEtherType, 0x0806), done, verdictNext, left, "pass not_ipv4"},
+		{"no ipv4 with a mark of its own", fromContainer("c1"), syn.put16(atEtherType, 0x86dd), done, verdictNext, left, "pass not_ipv4"},
 		{"G-8 into a container's namespace, although for another's address", fromContainer("c1"), tcp("172.17.0.2:40000", "172.17.0.3:80", "S"),
 			none, verdictRedirect, none, "br0 local"},
 		{"G-16 from_bridge does not look at what a veth's program left", fromBridge("br0"), syn, left, verdictNext, none, ""},

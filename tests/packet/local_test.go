@@ -36,14 +36,40 @@ func testLocal(t *testing.T, d *datapath) {
 				"new local icmp 172.17.0.3:0>172.17.0.2:9 peer c1",
 			},
 		},
-		{name: "G-3 arp between containers", hook: fromContainer("c1"), in: syn.put16(atEtherType, 0x0806), want: passed("not_ipv4")},
+		{name: "G-3 arp between containers", hook: fromContainer("c1"), in: arp("0a:00:00:00:17:02", "172.17.0.2"), want: passed("not_ipv4")},
+		{name: "G-3 arp, a probe for an address", hook: fromContainer("c1"), in: arp("0a:00:00:00:17:02", "0.0.0.0"), want: passed("not_ipv4")},
+		{name: "G-5 arp for another's address", hook: fromContainer("c1"), in: arp("0a:00:00:00:17:02", "172.17.0.3"), want: dropped("spoofed")},
+		{name: "G-5 arp for the gateway's address", hook: fromContainer("c1"), in: arp("0a:00:00:00:17:02", "172.17.0.1"), want: dropped("spoofed")},
+		{name: "G-5 arp with another's link-layer address", hook: fromContainer("c1"), in: arp("0a:00:00:00:17:03", "172.17.0.2"), want: dropped("spoofed")},
+		{
+			name: "G-5 arp for the gateway's address, where that is allowed", hook: fromContainer("c1"), change: d.w.spoofing,
+			in: arp("0a:00:00:00:17:02", "172.17.0.1"), want: passed("not_ipv4"),
+		},
 		{
 			name: "G-4 an address of the bridge that no endpoint has", hook: fromContainer("c1"), in: syn.to("172.17.0.99:80"),
 			want: passed("unknown_target"),
 		},
 		{
-			name: "G-4 G-13 an address that no endpoint has as a source", hook: fromContainer("c1"), in: syn.from("172.17.0.99:40000"),
-			want: passed("unknown_source"),
+			name: "G-4 G-13 an address that no endpoint has as a source, where that is allowed", hook: fromContainer("c1"),
+			in: syn.from("172.17.0.99:40000"), want: passed("unknown_source"), change: d.w.spoofing,
+		},
+		{name: "G-5 an address that no endpoint has as a source", hook: fromContainer("c1"), in: syn.from("172.17.0.99:40000"), want: dropped("spoofed")},
+		{
+			name: "G-5 another link-layer address", hook: fromContainer("c1"),
+			in: syn.macs(mac("0a:00:00:00:99:99"), d.w.devices["c2"].containerMAC()), want: dropped("spoofed"),
+		},
+		{
+			name: "G-5 another link-layer address, where that is allowed", hook: fromContainer("c1"), change: d.w.spoofing,
+			in:   syn.macs(mac("0a:00:00:00:99:99"), d.w.devices["c2"].containerMAC()),
+			want: redirected("br0 local", syn.macs(mac("0a:00:00:00:99:99"), d.w.devices["c2"].containerMAC())), flows: flows,
+		},
+		{
+			name: "G-5 another link-layer address, over docker's rules", hook: fromContainer("c1"), change: d.w.overRules,
+			in: syn.macs(mac("0a:00:00:00:99:99"), d.w.devices["c2"].containerMAC()), want: dropped("spoofed"),
+		},
+		{
+			name: "G-5 another link-layer address, multicast", hook: fromContainer("c1"),
+			in: udp("172.17.0.2:1", "224.0.0.1:1").macs(mac("0a:00:00:00:99:99"), mac("01:00:5e:00:00:01")), want: dropped("spoofed"),
 		},
 		{name: "G-4 a stranger's veth", hook: fromContainer("s1"), in: syn.from("172.17.0.9:40000"), want: passed("unknown_source")},
 		{

@@ -139,6 +139,9 @@ func testNotIPv4(t *testing.T, d *datapath) {
 			"M-1 runt of another kind": f.put16(atEtherType, 0x88cc).cut(14),
 			"ieee 802.3 length":        f.put16(atEtherType, 40),
 		} {
+			if name == "G-3 arp" && h.prog == "from_container" {
+				in = arp("0a:00:00:00:17:02", "172.17.0.2") // what a container says there is looked at
+			}
 			cases = append(cases, packetCase{name: name + " " + h.prog, hook: h, in: in, want: passed("not_ipv4")})
 		}
 		d.runCases(t, cases)

@@ -72,6 +72,7 @@ func TestPackets(t *testing.T) {
 		{"host", testHost},
 		{"stranger", testStranger},
 		{"closed", testClosed},
+		{"rules", testRules},
 		{"no way", testNoWay},
 		{"host source", testHostSource},
 		{"same port", testSamePort},

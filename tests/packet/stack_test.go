@@ -31,9 +31,12 @@ func TestStack(t *testing.T) {
 		functions := functionsOf(spec.Programs[name])
 		bytes, chain := deepest(functions, name, nil)
 		t.Logf("%s: %d bytes: %s", name, bytes, strings.Join(chain, " > "))
-		if bytes > stackLimit || len(chain) > frameLimit {
-			t.Errorf("%s takes %d bytes of stack in %d frames, and may take %d in %d: %s", name, bytes, len(chain), stackLimit, frameLimit,
-				strings.Join(chain, " > "))
+		if bytes > stackLimit {
+			t.Errorf("%s takes %d bytes of stack, and may take %d: %s", name, bytes, stackLimit, strings.Join(chain, " > "))
+		}
+		// The chain that takes most bytes need not be the longest.
+		if chain := longest(functions, name); len(chain) > frameLimit {
+			t.Errorf("%s takes %d frames, and may take %d: %s", name, len(chain), frameLimit, strings.Join(chain, " > "))
 		}
 	}
 }
@@ -101,4 +104,16 @@ func deepest(all map[string]*function, name string, above []string) (bytes int, 
 	own := max(1, f.stack)
 	own = (own + stackRound - 1) / stackRound * stackRound
 	return bytes + own, append([]string{fmt.Sprintf("%s %d", name, own)}, chain...)
+}
+
+// longest gives the chain of calls from a function that takes most frames.
+func longest(all map[string]*function, name string) (chain []string) {
+	if f, ok := all[name]; ok {
+		for _, callee := range f.calls {
+			if c := longest(all, callee); len(c) > len(chain) {
+				chain = c
+			}
+		}
+	}
+	return append([]string{name}, chain...)
 }

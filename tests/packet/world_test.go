@@ -203,7 +203,7 @@ func (w *world) addEndpoint(s *maps.State, veth, at string) {
 	s.Endpoints[addrKey(at)] = bpf.Endpoint{
 		Id: id, Ifindex: d.index, Bridge: bridge, Slot: slot, Mtu: 1500, Mac: [6]byte(d.containerMAC()),
 	}
-	s.Veths[d.index] = bpf.Veth{Bridge: bridge, Id: id, Slot: slot}
+	s.Veths[d.index] = bpf.Veth{Bridge: bridge, Id: id, Slot: slot, Mac: [6]byte(d.containerMAC())}
 }
 
 // publish leads at (an address of the host, or 0.0.0.0) to a container's port.
