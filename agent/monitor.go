@@ -139,6 +139,9 @@ const (
 	verdictDrop    = "drop"
 	verdictPass    = "pass"
 	verdictForward = "forward"
+	verdictHold    = "hold"
+
+	tcShot = 2 // TC_ACT_SHOT and TCX_DROP (linux/pkt_cls.h)
 )
 
 func (n *eventNamer) event(e *bpf.Event) api.Event {
@@ -170,6 +173,8 @@ func (n *eventNamer) event(e *bpf.Event) api.Event {
 		row.Verdict, row.Reason = verdictDrop, word(n.names.Drops, int(e.Drop))
 	case e.Pass != 0:
 		row.Verdict, row.Reason = verdictPass, word(n.names.Passes, int(e.Pass))
+	case e.Verdict == tcShot:
+		row.Verdict = verdictHold
 	}
 	if n.packet {
 		row.Packet = append([]byte{}, captured...)

@@ -12,6 +12,7 @@
 #include "event.h"
 #include "forward.h"
 #include "frag.h"
+#include "hold.h"
 #include "icmp.h"
 #include "inbound.h"
 #include "maps.h"
@@ -31,7 +32,7 @@ static __always_inline __u32 unmark(struct __sk_buff *skb)
 
 	if (mark != MARK_LEFT && mark != MARK_DONE)
 		return 0;
-	skb->tc_index = 0;
+	packet_mark(skb, 0);
 	return mark;
 }
 
@@ -68,7 +69,7 @@ static __always_inline int done_container(struct __sk_buff *skb, const struct pa
 	}
 	/* What a stranger behind the veth sends is for from_bridge to look at. */
 	if (p->pass && p->pass != PASS_UNKNOWN_SOURCE)
-		skb->tc_index = MARK_LEFT;
+		packet_mark(skb, MARK_LEFT);
 	return done(skb, p, HOOK_FROM_CONTAINER, reason, verdict);
 }
 
@@ -90,41 +91,54 @@ static __always_inline enum drop_reason remember_pieces(struct packet *p, const 
 	return reason;
 }
 
-/* In: a flow's entry, and its key. Out: whether Docker's rules stand behind the bridge of one of its ends, and translate what we do not. */
-static __always_inline bool flow_has_rules(const struct packet *p, const struct flow4 *f)
-{
-	struct endpoint4 *ep = endpoint_find(f->daddr);
-	struct bridge4 *bridge;
-	__u32 index;
-
-	if (!ep)
-		ep = endpoint_find(p->key.saddr);
-	if (!ep)
-		return false;
-	index = ep->bridge;
-	bridge = bpf_map_lookup_elem(&bridges4, &index);
-	return bridge && (bridge->flags & BRIDGE_DOCKER_RULES);
-}
-
 /*
- * In: the first piece of a datagram, and its flow's entry. Out: 0 with its ports left for the other pieces. Where some of them came first,
- * the stack has them: over Docker's rules it puts the datagram together and translates it, so the first piece goes there too, with p->pass
- * set. Otherwise nobody would translate them, and a part of a datagram is of no use: the reason to drop it. What is not translated needs
- * nobody's help. An offloaded flow's pieces are the kernel's, which puts them together before its rules see them.
+ * In: a piece of a datagram, and its flow's entry, or NULL with p->pass set where the stack is to have it. Out: true where the packet's way
+ * ends here: with *verdict, or with *reason where it is dropped. A piece that comes before the first one waits for it; the first leaves its
+ * ports for the others, or the way to the stack. What the stack sends is in order. An offloaded flow's pieces are the kernel's, which puts them
+ * together before its rules see them.
  */
-static __always_inline enum drop_reason gather_pieces(struct packet *p, const struct flow4 *f)
+static __always_inline bool gather_pieces(struct __sk_buff *skb, struct packet *p, const struct flow4 *f, enum drop_reason *reason, int *verdict)
 {
-	if (f->flags & FLOW_OFFLOAD) {
-		p->pass = PASS_FRAGMENT;
-		return DROP_NONE;
+	struct scratch *s = scratch_get();
+
+	if (!s) {
+		*reason = DROP_FRAGMENT;
+		return true;
 	}
-	if ((f->addr_diff || f->port_diff) && frag_is_late(p)) {
-		if (!flow_has_rules(p, f))
-			return DROP_FRAGMENT_ORDER;
-		p->pass = PASS_FRAGMENT;
-		return DROP_NONE;
+	if (p->later) {
+		if (!p->lost || p->pass != PASS_FRAGMENT || !p->dev)
+			return false;
+		s->packet = *p;
+		switch (hold_piece(skb)) {
+		case HOLD_LEAVE:
+			return false;
+		case HOLD_KEPT:
+			break;
+		case HOLD_AGAIN:
+			*verdict = bpf_redirect(p->dev, BPF_F_INGRESS);
+			break;
+		default:
+			*reason = DROP_FRAGMENT_ORDER;
+		}
+		p->pass = PASS_NONE;
+		return true;
 	}
-	return remember_pieces(p, f);
+	s->packet = *p;
+	if (p->dev && hold_release(skb)) {
+		p->pass = PASS_NONE;
+		return true;
+	}
+	if (f && !(f->flags & FLOW_OFFLOAD)) {
+		*reason = remember_pieces(p, f);
+		return *reason;
+	}
+	if (p->dev)
+		frag_leave(p);
+	if (!f)
+		return false;
+	p->pass = PASS_FRAGMENT;
+	*verdict = VERDICT_NEXT;
+	return true;
 }
 
 /*
@@ -159,6 +173,7 @@ static __always_inline int carry_error(struct __sk_buff *skb, struct packet *p, 
  */
 static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolver resolve, enum drop_reason *reason)
 {
+	int verdict = VERDICT_DROP;
 	struct flow4 *f = NULL;
 	struct scratch *s;
 
@@ -167,11 +182,11 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 		return VERDICT_DROP;
 	}
 	if (p->icmp_other && !p->fragment) {
-		int verdict = carry_error(skb, p, reason);
-
+		verdict = carry_error(skb, p, reason);
 		if (*reason || !p->pass)
 			return verdict;
 		p->pass = PASS_NONE;
+		verdict = VERDICT_DROP;
 	}
 	if (p->lost)
 		frag_find(p);
@@ -187,24 +202,19 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 		*reason = resolve(skb);
 		p->pass = s->packet.pass;
 		p->judged = s->packet.judged;
-		if (p->lost && p->pass && p->dev)
-			frag_leave(p);
-		if (*reason || p->pass)
-			return VERDICT_NEXT;
-		f = flow_entered(&p->key);
-		if (!f) {
-			*reason = DROP_FLOW_TABLE;
-			return VERDICT_DROP;
-		}
-	}
-	if (p->fragment && !p->later) {
-		*reason = gather_pieces(p, f);
 		if (*reason)
 			return VERDICT_DROP;
-		if (p->pass)
-			return VERDICT_NEXT;
+		if (!p->pass) {
+			f = flow_entered(&p->key);
+			if (!f) {
+				*reason = DROP_FLOW_TABLE;
+				return VERDICT_DROP;
+			}
+		}
 	}
-	return flow_send(skb, p, f, reason);
+	if (p->fragment && gather_pieces(skb, p, f, reason, &verdict))
+		return verdict;
+	return f ? flow_send(skb, p, f, reason) : VERDICT_NEXT;
 }
 
 /* All that a container sends. */

@@ -229,7 +229,8 @@ type DatapathFrag4 struct {
 	Sport uint16
 	Dport uint16
 	IpId  uint16
-	Left  uint16
+	State uint8
+	Count uint8
 	Seen  uint32
 }
 
@@ -356,6 +357,19 @@ const (
 	DatapathPeerKindPEER_VXLAN  DatapathPeerKind = 2
 	DatapathPeerKindPEER_UDP    DatapathPeerKind = 3
 )
+
+type DatapathPiece4 struct {
+	_     structs.HostLayout
+	Seen  uint32
+	Len   uint32
+	Frame [2048]uint8
+}
+
+type DatapathPiece4Key struct {
+	_        structs.HostLayout
+	Datagram DatapathFrag4Key
+	Slot     uint32
+}
 
 type DatapathPrefix4 struct {
 	_         structs.HostLayout
@@ -519,26 +533,28 @@ type DatapathSubnet4 struct {
 type DatapathTally uint32
 
 const (
-	DatapathTallyTALLY_FLOW_TCP       DatapathTally = 0
-	DatapathTallyTALLY_FLOW_UDP       DatapathTally = 1
-	DatapathTallyTALLY_FLOW_ICMP      DatapathTally = 2
-	DatapathTallyTALLY_FLOW_OTHER     DatapathTally = 3
-	DatapathTallyTALLY_NAT_TRIES      DatapathTally = 4
-	DatapathTallyTALLY_NAT_CONFLICT   DatapathTally = 5
-	DatapathTallyTALLY_NAT_FAILURE    DatapathTally = 6
-	DatapathTallyTALLY_FRAGMENT_FIRST DatapathTally = 7
-	DatapathTallyTALLY_FRAGMENT_LATER DatapathTally = 8
-	DatapathTallyTALLY_ICMP_ERROR     DatapathTally = 9
-	DatapathTallyTALLY_SOCKET         DatapathTally = 10
-	DatapathTallyTALLY_TRIES_1        DatapathTally = 11
-	DatapathTallyTALLY_TRIES_2        DatapathTally = 12
-	DatapathTallyTALLY_TRIES_4        DatapathTally = 13
-	DatapathTallyTALLY_TRIES_8        DatapathTally = 14
-	DatapathTallyTALLY_TRIES_16       DatapathTally = 15
-	DatapathTallyTALLY_TRIES_32       DatapathTally = 16
-	DatapathTallyTALLY_TRIES_64       DatapathTally = 17
-	DatapathTallyTALLY_TRIES_128      DatapathTally = 18
-	DatapathTallyTALLY_MAX            DatapathTally = 19
+	DatapathTallyTALLY_FLOW_TCP          DatapathTally = 0
+	DatapathTallyTALLY_FLOW_UDP          DatapathTally = 1
+	DatapathTallyTALLY_FLOW_ICMP         DatapathTally = 2
+	DatapathTallyTALLY_FLOW_OTHER        DatapathTally = 3
+	DatapathTallyTALLY_NAT_TRIES         DatapathTally = 4
+	DatapathTallyTALLY_NAT_CONFLICT      DatapathTally = 5
+	DatapathTallyTALLY_NAT_FAILURE       DatapathTally = 6
+	DatapathTallyTALLY_FRAGMENT_FIRST    DatapathTally = 7
+	DatapathTallyTALLY_FRAGMENT_LATER    DatapathTally = 8
+	DatapathTallyTALLY_ICMP_ERROR        DatapathTally = 9
+	DatapathTallyTALLY_SOCKET            DatapathTally = 10
+	DatapathTallyTALLY_TRIES_1           DatapathTally = 11
+	DatapathTallyTALLY_TRIES_2           DatapathTally = 12
+	DatapathTallyTALLY_TRIES_4           DatapathTally = 13
+	DatapathTallyTALLY_TRIES_8           DatapathTally = 14
+	DatapathTallyTALLY_TRIES_16          DatapathTally = 15
+	DatapathTallyTALLY_TRIES_32          DatapathTally = 16
+	DatapathTallyTALLY_TRIES_64          DatapathTally = 17
+	DatapathTallyTALLY_TRIES_128         DatapathTally = 18
+	DatapathTallyTALLY_FRAGMENT_HELD     DatapathTally = 19
+	DatapathTallyTALLY_FRAGMENT_RELEASED DatapathTally = 20
+	DatapathTallyTALLY_MAX               DatapathTally = 21
 )
 
 type DatapathTcpSeen uint8
@@ -617,6 +633,8 @@ const (
 	DatapathMapPeerHosts4      = "peer_hosts4"
 	DatapathMapPeerStats       = "peer_stats"
 	DatapathMapPeers4          = "peers4"
+	DatapathMapPieceBuffer     = "piece_buffer"
+	DatapathMapPieces4         = "pieces4"
 	DatapathMapProfiles        = "profiles"
 	DatapathMapPublish4        = "publish4"
 	DatapathMapPublishFrom4    = "publish_from4"
@@ -726,6 +744,8 @@ type DatapathMapSpecs struct {
 	PeerHosts4    *ebpf.MapSpec `ebpf:"peer_hosts4"`
 	PeerStats     *ebpf.MapSpec `ebpf:"peer_stats"`
 	Peers4        *ebpf.MapSpec `ebpf:"peers4"`
+	PieceBuffer   *ebpf.MapSpec `ebpf:"piece_buffer"`
+	Pieces4       *ebpf.MapSpec `ebpf:"pieces4"`
 	Profiles      *ebpf.MapSpec `ebpf:"profiles"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
 	PublishFrom4  *ebpf.MapSpec `ebpf:"publish_from4"`
@@ -795,6 +815,8 @@ type DatapathMaps struct {
 	PeerHosts4    *ebpf.Map `ebpf:"peer_hosts4"`
 	PeerStats     *ebpf.Map `ebpf:"peer_stats"`
 	Peers4        *ebpf.Map `ebpf:"peers4"`
+	PieceBuffer   *ebpf.Map `ebpf:"piece_buffer"`
+	Pieces4       *ebpf.Map `ebpf:"pieces4"`
 	Profiles      *ebpf.Map `ebpf:"profiles"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
 	PublishFrom4  *ebpf.Map `ebpf:"publish_from4"`
@@ -829,6 +851,8 @@ func (m *DatapathMaps) Close() error {
 		m.PeerHosts4,
 		m.PeerStats,
 		m.Peers4,
+		m.PieceBuffer,
+		m.Pieces4,
 		m.Profiles,
 		m.Publish4,
 		m.PublishFrom4,

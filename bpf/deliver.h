@@ -7,12 +7,15 @@
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
+#include "begin.h"
 #include "flow.h"
 #include "mss.h"
 #include "nat.h"
 #include "offload.h"
+#include "options.h"
 #include "parse.h"
 #include "peer.h"
+#include "route.h"
 #include "stats.h"
 #include "tunnel.h"
 #include "types.h"
@@ -152,6 +155,27 @@ static __always_inline void flow_count(struct __sk_buff *skb, struct flow4 *f)
 	flow_count_path(skb, f);
 }
 
+/* In: a packet with IP options that crosses the host, and its entry. The host writes itself into its record of the route. */
+static __noinline void flow_record(struct __sk_buff *skb, const struct flow4 *f)
+{
+	struct endpoint4 *to = endpoint_find(f->daddr);
+	struct uplink4 *uplink;
+	struct bridge4 *bridge;
+	__u32 oif = f->oif;
+
+	if (f->verb == VERB_PEER) {
+		bridge = to ? bpf_map_lookup_elem(&bridges4, &to->bridge) : NULL;
+		if (bridge)
+			options_record(skb, bridge->addr);
+	} else if (addr_is_host(f->saddr)) {
+		options_record(skb, f->saddr);
+	} else {
+		uplink = bpf_map_lookup_elem(&uplinks4, &oif);
+		if (uplink)
+			options_record(skb, route_source(uplink, f->nexthop));
+	}
+}
+
 /* Writes the link-layer addresses that a container expects from its gateway. */
 static __always_inline bool flow_link_header(struct __sk_buff *skb, const struct flow4 *f)
 {
@@ -174,7 +198,7 @@ static __always_inline int flow_wrap(struct __sk_buff *skb, const struct flow4 *
 		*reason = DROP_REWRITE;
 		return VERDICT_DROP;
 	}
-	skb->tc_index = MARK_DONE;
+	packet_mark(skb, MARK_DONE);
 	return bpf_redirect(f->oif, 0);
 }
 
@@ -199,17 +223,17 @@ static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow
 		skb->mark = 0;
 		return bpf_redirect_peer(oif, 0);
 	case VERB_DEV:
-		skb->tc_index = MARK_DONE;
+		packet_mark(skb, MARK_DONE);
 		return bpf_redirect(oif, 0);
 	case VERB_NEIGH:
 		neigh.nh_family = FAMILY_INET;
 		neigh.ipv4_nh = f->nexthop;
-		skb->tc_index = MARK_DONE;
+		packet_mark(skb, MARK_DONE);
 		return bpf_redirect_neigh(oif, &neigh, sizeof(neigh), 0);
 	case VERB_VXLAN:
 		return flow_wrap(skb, f, reason);
 	default:
-		skb->tc_index = MARK_LEFT;
+		packet_mark(skb, MARK_LEFT);
 		return VERDICT_NEXT;
 	}
 }
@@ -266,6 +290,8 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 		if (*reason)
 			return VERDICT_DROP;
 	}
+	if (routed && p->options)
+		flow_record(skb, f);
 	if (p->pass)
 		return VERDICT_NEXT;
 	flow_count(skb, f);

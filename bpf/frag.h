@@ -44,7 +44,7 @@ static __noinline bool frag_find(struct packet *p)
 
 	frag_key(p, &key);
 	frag = bpf_map_lookup_elem(&frags4, &key);
-	if (!frag || frag->left || frag_is_old(frag))
+	if (!frag || frag->state != FRAG_CARRIED || frag_is_old(frag))
 		return false;
 	p->key.sport = frag->sport;
 	p->key.dport = frag->dport;
@@ -54,28 +54,14 @@ static __noinline bool frag_find(struct packet *p)
 	return true;
 }
 
-/* In: a later piece that goes to the stack, since nobody knows its ports. The pieces that are still to come have to follow it. */
+/* In: a first piece that goes to the stack. The others have to follow it. */
 static __noinline void frag_leave(const struct packet *p)
 {
-	struct frag4 frag = {.left = 1, .seen = ticks_now()};
+	struct frag4 frag = {.state = FRAG_LEFT, .seen = ticks_now()};
 	struct frag4_key key = {};
-	struct frag4 *old;
 
 	frag_key(p, &key);
-	old = bpf_map_lookup_elem(&frags4, &key);
-	if (!old || frag_is_old(old))
-		bpf_map_update_elem(&frags4, &key, &frag, BPF_ANY);
-}
-
-/* In: a first piece. Out: whether others of its datagram came before it. */
-static __noinline bool frag_is_late(const struct packet *p)
-{
-	struct frag4_key key = {};
-	struct frag4 *frag;
-
-	frag_key(p, &key);
-	frag = bpf_map_lookup_elem(&frags4, &key);
-	return frag && frag->left && !frag_is_old(frag);
+	bpf_map_update_elem(&frags4, &key, &frag, BPF_ANY);
 }
 
 /* In: the addresses that a datagram leaves with. Out: an IP id that no other datagram between them has now, its own if it can be. */

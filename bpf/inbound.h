@@ -88,7 +88,11 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 		bridge = index ? bpf_map_lookup_elem(&bridges4, &index) : NULL;
 		return bridge ? policy_refuse(p, bridge, DROP_DIRECT) : DROP_NONE;
 	}
-	pub = p->lost ? NULL : publish_find(p->key.daddr, p->key.dport, p->key.proto);
+	if (p->lost) {
+		p->pass = PASS_FRAGMENT;
+		return DROP_NONE;
+	}
+	pub = publish_find(p->key.daddr, p->key.dport, p->key.proto);
 	if (!pub)
 		return DROP_NONE;
 	to = endpoint_find(pub->addr);

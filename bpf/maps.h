@@ -142,6 +142,17 @@ struct {
 	PINNED;
 } frags4 SEC(".maps");
 
+/*
+ * Pieces of datagrams that came before their first one. Written and read by the programs; not pinned, since what is in it is of use for a
+ * moment only. The least used give way.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct piece4_key);
+	__type(value, struct piece4);
+	__uint(max_entries, 2048);
+} pieces4 SEC(".maps");
+
 /* What host sockets dialled. Written and read by the socket programs; the least used give way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -80,6 +80,15 @@ static __always_inline bool addr_is_multicast(__be32 addr)
 	return ADDR_IN(addr, 224, 0, 0, 0, 3);
 }
 
+/*
+ * Leaves a mark on a packet for the next of our hooks. The verifier wants the field at an offset from the context itself, and the compiler
+ * would keep its address, where it is written in several places.
+ */
+static __always_inline void packet_mark(struct __sk_buff *skb, __u32 mark)
+{
+	asm volatile("*(u32 *)(%0 + %1) = %2" : : "r"(skb), "i"(offsetof(struct __sk_buff, tc_index)), "r"(mark) : "memory");
+}
+
 /* Makes the first len bytes of the frame directly readable. Out: false where the frame is shorter. */
 static __always_inline bool packet_pull(struct __sk_buff *skb, __u32 len)
 {
@@ -262,37 +271,6 @@ static __always_inline bool packet_is_syn(const struct packet *p)
 static __always_inline bool packet_is_midstream(const struct packet *p)
 {
 	return p->key.proto == IPPROTO_TCP && !packet_is_syn(p);
-}
-
-/*
- * In: a packet with IP options. Out: 1 where one of them asks for source routing (RFC 791, section 3.1), which nobody may ask of us, or
- * has no sane length.
- */
-GLOBAL int packet_source_routed(struct __sk_buff *skb)
-{
-	__u32 off = IP_OFF + sizeof(struct iphdr), end;
-	__u8 option[2], ihl;
-
-	if (bpf_skb_load_bytes(skb, IP_OFF, &ihl, sizeof(ihl)))
-		return 1;
-	end = IP_OFF + (ihl & 0xf) * 4;
-	for (int i = 0; i < IP_OPTIONS_MAX; i++) {
-		if (off >= end)
-			return 0;
-		/* Behind an option in the header's last byte stands layer 4: no length that would do. */
-		if (bpf_skb_load_bytes(skb, off, option, sizeof(option)))
-			return 1;
-		if (option[0] == IPOPT_END)
-			return 0;
-		if (option[0] == IPOPT_NOOP) {
-			off++;
-			continue;
-		}
-		if (option[0] == IPOPT_LSRR || option[0] == IPOPT_SSRR || option[1] < 2 || off + option[1] > end)
-			return 1;
-		off += option[1];
-	}
-	return 0;
 }
 
 #endif

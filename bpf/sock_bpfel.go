@@ -34,6 +34,7 @@ const (
 	SockMapPeerHosts4        = "peer_hosts4"
 	SockMapPeerStats         = "peer_stats"
 	SockMapPeers4            = "peers4"
+	SockMapPieces4           = "pieces4"
 	SockMapProfiles          = "profiles"
 	SockMapPublish4          = "publish4"
 	SockMapPublishFrom4      = "publish_from4"
@@ -137,6 +138,7 @@ type SockMapSpecs struct {
 	PeerHosts4    *ebpf.MapSpec `ebpf:"peer_hosts4"`
 	PeerStats     *ebpf.MapSpec `ebpf:"peer_stats"`
 	Peers4        *ebpf.MapSpec `ebpf:"peers4"`
+	Pieces4       *ebpf.MapSpec `ebpf:"pieces4"`
 	Profiles      *ebpf.MapSpec `ebpf:"profiles"`
 	Publish4      *ebpf.MapSpec `ebpf:"publish4"`
 	PublishFrom4  *ebpf.MapSpec `ebpf:"publish_from4"`
@@ -202,6 +204,7 @@ type SockMaps struct {
 	PeerHosts4    *ebpf.Map `ebpf:"peer_hosts4"`
 	PeerStats     *ebpf.Map `ebpf:"peer_stats"`
 	Peers4        *ebpf.Map `ebpf:"peers4"`
+	Pieces4       *ebpf.Map `ebpf:"pieces4"`
 	Profiles      *ebpf.Map `ebpf:"profiles"`
 	Publish4      *ebpf.Map `ebpf:"publish4"`
 	PublishFrom4  *ebpf.Map `ebpf:"publish_from4"`
@@ -234,6 +237,7 @@ func (m *SockMaps) Close() error {
 		m.PeerHosts4,
 		m.PeerStats,
 		m.Peers4,
+		m.Pieces4,
 		m.Profiles,
 		m.Publish4,
 		m.PublishFrom4,

@@ -346,13 +346,36 @@ struct frag4_key {
 	enum zone zone;
 };
 
+/* How far a datagram in pieces has come. */
+enum frag_state {
+	FRAG_CARRIED = 0, /* the first piece has told of the rest; or the id is reserved */
+	FRAG_LEFT,	  /* the first piece went to the stack */
+	FRAG_WAITING,	  /* later pieces have come, and are kept */
+	FRAG_RELEASED,	  /* the first has come, and they are on their way in again behind it */
+} BYTE_ENUM;
+
 /* What its first piece told of the rest. */
 struct frag4 {
 	__be16 sport;
 	__be16 dport;
 	__be16 ip_id; /* it leaves with this one */
-	__u16 left;   /* 1: a later piece came before the first, and is with the stack */
-	__u32 seen; /* tick of the first piece */
+	enum frag_state state;
+	__u8 count; /* FRAG_WAITING: pieces that are kept; FRAG_RELEASED: pieces that came too early again */
+	__u32 seen; /* tick of the first piece that came */
+};
+
+/* The longest frame that is kept for its datagram's first piece, in bytes. A power of two. */
+#define PIECE_BYTES 2048
+
+struct piece4_key {
+	struct frag4_key datagram;
+	__u32 slot; /* in the order of their coming */
+};
+
+struct piece4 {
+	__u32 seen; /* tick */
+	__u32 len;
+	__u8 frame[PIECE_BYTES];
 };
 
 /* What the programs note for themselves. Entry 0 of its map. */
@@ -423,6 +446,8 @@ enum tally {
 	TALLY_TRIES_32,
 	TALLY_TRIES_64,
 	TALLY_TRIES_128,
+	TALLY_FRAGMENT_HELD,	 /* pieces that came before the first, and were kept */
+	TALLY_FRAGMENT_RELEASED, /* those whose first piece came */
 	TALLY_MAX,
 };
 
@@ -452,7 +477,7 @@ enum drop_reason {
 	DROP_REWRITE,	     /* the kernel refused a change to the packet */
 	DROP_NO_PEER,	     /* to an address of the hosts' network that no host has */
 	DROP_NOT_PEER,	     /* from the hosts' network, by one who does not have that address */
-	DROP_FRAGMENT_ORDER, /* the first piece of a datagram of which others came before it, so that they went another way */
+	DROP_FRAGMENT_ORDER, /* a piece of a datagram that came before its first piece, and was too long, or one too many, to be kept */
 	DROP_UNKNOWN_CONTAINER, /* from or to somebody on a bridge whom the agent does not know yet, where that is asked for */
 	DROP_FORGED_TUNNEL, /* a container sends to the tunnel port of a host: it would pass for what its own host has wrapped */
 	DROP_POLICY_EGRESS,  /* no rule lets the sender send this */

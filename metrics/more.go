@@ -39,6 +39,8 @@ func (s scrape) tallies() {
 		{f.natFailures, bpf.DatapathTallyTALLY_NAT_FAILURE, nil},
 		{f.fragments, bpf.DatapathTallyTALLY_FRAGMENT_FIRST, []string{"first"}},
 		{f.fragments, bpf.DatapathTallyTALLY_FRAGMENT_LATER, []string{"later"}},
+		{f.fragmentsHeld, bpf.DatapathTallyTALLY_FRAGMENT_HELD, nil},
+		{f.fragmentsReleased, bpf.DatapathTallyTALLY_FRAGMENT_RELEASED, nil},
 		{f.icmpErrors, bpf.DatapathTallyTALLY_ICMP_ERROR, nil},
 		{f.sockets, bpf.DatapathTallyTALLY_SOCKET, nil},
 	} {
@@ -46,7 +48,7 @@ func (s scrape) tallies() {
 	}
 	buckets := make(map[float64]uint64)
 	var count uint64
-	for i, tries := bpf.DatapathTallyTALLY_TRIES_1, 1; i < bpf.DatapathTallyTALLY_MAX; i, tries = i+1, tries*2 {
+	for i, tries := bpf.DatapathTallyTALLY_TRIES_1, 1; i <= bpf.DatapathTallyTALLY_TRIES_128; i, tries = i+1, tries*2 {
 		count += t[i]
 		buckets[float64(tries)] = count
 	}

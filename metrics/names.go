@@ -23,7 +23,8 @@ func (f familySet) scraped() []Family {
 		f.endpointRxPackets, f.endpointRxBytes, f.endpointRxDropped, f.endpointTxPackets, f.endpointTxBytes, f.endpointTxDropped,
 		f.mapEntries, f.mapCapacity, f.flows, f.publishedPorts, f.endpoints, f.bridgeMode, f.dockerConnected,
 		f.publishedConnections, f.publishedRxPackets, f.publishedRxBytes, f.publishedTxPackets, f.publishedTxBytes,
-		f.flowsBegun, f.flowsExpired, f.natTries, f.natConflicts, f.natFailures, f.fragments, f.icmpErrors, f.sockets,
+		f.flowsBegun, f.flowsExpired, f.natTries, f.natConflicts, f.natFailures, f.fragments, f.fragmentsHeld, f.fragmentsReleased,
+		f.icmpErrors, f.sockets,
 		f.peerRxPackets, f.peerRxBytes, f.peerTxPackets, f.peerTxBytes, f.peerSeen, f.peerState,
 		f.etcdConnected, f.etcdErrors, f.etcdLists, f.etcdRenewals, f.etcdRejected, f.programRuns, f.programTime,
 	}
@@ -44,7 +45,8 @@ type familySet struct {
 	publishedTxPackets, publishedTxBytes                  Family
 	flowsBegun, flowsExpired                              Family
 	natTries, natConflicts, natFailures                   Family
-	fragments, icmpErrors, sockets                        Family
+	fragments, fragmentsHeld, fragmentsReleased           Family
+	icmpErrors, sockets                                   Family
 	peerRxPackets, peerRxBytes, peerTxPackets             Family
 	peerTxBytes, peerSeen, peerState                      Family
 	etcdConnected, etcdErrors, etcdLists                  Family
@@ -123,6 +125,10 @@ func families() familySet {
 			"Flows for which no source port was free."),
 		fragments: counter("fragments_total",
 			"Pieces of datagrams that the datapath carried, the first ones and the later ones.", "piece"),
+		fragmentsHeld: counter("fragments_held_total",
+			"Pieces of datagrams that came before their first piece, and were kept until it comes."),
+		fragmentsReleased: counter("fragments_released_total",
+			"Pieces that were kept and whose first piece came, so that they went on. The others of those kept were given up."),
 		icmpErrors: counter("icmp_errors_translated_total",
 			"ICMP errors about a flow of the datapath that were translated."),
 		sockets: counter("sockets_translated_total",

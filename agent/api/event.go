@@ -19,7 +19,8 @@ type Monitored struct {
 	Lost  uint64 `json:"lost,omitempty"`
 }
 
-// Event is what a program decided about a packet. Verdict is drop, pass (left to the kernel) or forward; Reason says why, for the first two.
+// Event is what a program decided about a packet. Verdict is drop, pass (left to the kernel), hold (a piece of a
+// datagram that waits for its first piece, or has waited and comes in again) or forward; Reason says why, for the first two.
 // From and To are containers, where they are known. Packet is the frame as it goes on, or its beginning: Length tells its whole length.
 type Event struct {
 	Time       time.Time `json:"time"`

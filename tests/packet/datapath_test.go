@@ -120,7 +120,7 @@ func fibKnows(tb testing.TB, flag int32) uint8 {
 // reset empties the flow tables and makes the maps say what the world is.
 func (d *datapath) reset(tb testing.TB) {
 	tb.Helper()
-	for _, name := range []string{"flows4", "flows4_new", "frags4"} {
+	for _, name := range []string{"flows4", "flows4_new", "frags4", "pieces4"} {
 		if m := d.coll.Maps[name]; m != nil {
 			empty(tb, m)
 		}
@@ -265,6 +265,9 @@ func (d *datapath) counters(tb testing.TB) map[string]uint64 {
 		for i, name := range d.names.Paths {
 			read("path_stats", fmt.Sprintf("br%d %s", bridge, name), bridge*uint32(bpf.DatapathFlowPathPATH_MAX)+uint32(i))
 		}
+	}
+	if kept := d.tallies(tb)[bpf.DatapathTallyTALLY_FRAGMENT_HELD]; kept > 0 {
+		all[hold] = kept
 	}
 	return all
 }

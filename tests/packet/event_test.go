@@ -60,6 +60,8 @@ func (d *datapath) told(events []bpf.Event) []string {
 			all = append(all, "drop "+d.names.Drops[e.Drop])
 		case e.Pass != 0:
 			all = append(all, "pass "+d.names.Passes[e.Pass])
+		case e.Verdict == verdictDrop:
+			all = append(all, hold)
 		default:
 			all = append(all, "forward")
 		}
@@ -67,12 +69,12 @@ func (d *datapath) told(events []bpf.Event) []string {
 	return all
 }
 
-// expectTold: L-1: what is counted as dropped or passed is told once, with its reason; what is delivered is told once as such.
+// expectTold: L-1: what is counted as dropped or passed is told once, with its reason; what is kept or delivered is told once as such.
 func (d *datapath) expectTold(tb testing.TB, h hook, what, counter string, events []bpf.Event) {
 	tb.Helper()
 	want := []string{}
 	switch {
-	case strings.HasPrefix(counter, "drop "), strings.HasPrefix(counter, "pass "):
+	case strings.HasPrefix(counter, "drop "), strings.HasPrefix(counter, "pass "), counter == hold:
 		want = append(want, counter)
 	case counter != "", h.prog == "to_overlay": // what enters the tunnel is counted by the kernel's device
 		want = append(want, "forward")

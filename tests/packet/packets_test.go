@@ -120,6 +120,7 @@ func TestPackets(t *testing.T) {
 		{"pieces", testPieces},
 		{"pieces same id", testPiecesSameID},
 		{"lost pieces", testLostPieces},
+		{"held pieces", testHeldPieces},
 		{"drops counted", testDropsCounted},
 		{"random", testRandom},
 	} {

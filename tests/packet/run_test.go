@@ -126,8 +126,12 @@ type outcome struct {
 	counter string // the one counter that moves, as counters names it; "": none
 }
 
-// dropped, passed: under a reason.
+// hold is what becomes of a piece that waits for the first of its datagram, or that is let in again.
+const hold = "hold"
+
+// dropped, passed: under a reason. kept: until the first piece comes.
 func dropped(reason string) outcome { return outcome{verdictDrop, nil, "drop " + reason} }
+func kept() outcome                 { return outcome{verdictDrop, nil, hold} }
 func passed(reason string) outcome  { return outcome{verdictNext, nil, "pass " + reason} }
 
 // redirected, stacked: delivered as f, counted under a bridge and a path ("br0 out").
