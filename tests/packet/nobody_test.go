@@ -46,6 +46,17 @@ func testNobody(t *testing.T, d *datapath) {
 			d.expect(t, fromContainer("c1"), syn, out) // another try
 		})
 	}
+	datagram := udp("172.17.0.2:40000", "192.0.2.130:53")
+	d.runCases(t, []packetCase{
+		{
+			name: "I-4 a first datagram, alone: it asks for the next hop itself", hook: fromContainer("c1"), in: datagram,
+			want: redirected("br0 out", datagram.from("203.0.113.1:40000").withTTL(63)), flows: []string{
+				"new local udp 172.17.0.2:40000>192.0.2.130:53 = 203.0.113.1:40000>192.0.2.130:53 neigh up1",
+				"new wire udp 192.0.2.130:53>203.0.113.1:40000 = 192.0.2.130:53>172.17.0.2:40000 peer c1",
+			},
+		},
+		{name: "I-4 a first datagram, over Docker's rules: the stack asks", change: d.w.overRules, hook: fromContainer("c1"), in: datagram, want: passed("route")},
+	})
 	t.Run("I-4 an answered flow goes on", func(t *testing.T) {
 		d.reset(t)
 		ack := tcp("172.17.0.2:40000", "192.0.2.130:80", "A")

@@ -121,6 +121,7 @@ func TestPackets(t *testing.T) {
 		{"pieces same id", testPiecesSameID},
 		{"lost pieces", testLostPieces},
 		{"held pieces", testHeldPieces},
+		{"record route", testRecordRoute},
 		{"drops counted", testDropsCounted},
 		{"random", testRandom},
 	} {

@@ -14,7 +14,7 @@ import (
 
 // patience is how long a client waits before it calls what it hears silence. It is paid by each case that ends in silence, but they wait
 // side by side; and it is long, because a slow answer must not pass for none.
-const patience = 4 * time.Second
+const patience = 6 * time.Second
 
 // Ports of servers, and addresses that routes of the host refuse.
 const (

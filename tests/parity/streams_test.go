@@ -43,14 +43,14 @@ func bulk(c *lab.Client, size int64) string {
 		}
 		return "whole"
 	}
-	return fmt.Sprintf("there %s, back %s", result(c.Sink(size, 3*patience)), result(c.Source(size, 3*patience)))
+	return fmt.Sprintf("there %s, back %s", result(c.Sink(size, 5*patience)), result(c.Source(size, 5*patience)))
 }
 
 // halfClosed closes a client's own direction after it has asked for a good deal, and reads to the end.
 func halfClosed(c *lab.Client) string {
 	const size = 500_000
 	conn := c.Conn().(*net.TCPConn)
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(5 * patience)); err != nil {
 		return reason(err)
 	}
 	if _, err := fmt.Fprintf(conn, "source %d\n", size); err != nil {
