@@ -44,8 +44,12 @@ func healthBoard() board {
 					queries: []query{{`sum by (program) (rate(ebpfnet_program_run_seconds_total{instance=~"$instance"}[$__rate_interval]))`, "{{program}}"}}},
 				lines{title: "Runs", help: "How often each program runs, while the kernel counts it.", unit: "ops",
 					queries: []query{{`sum by (program) (rate(ebpfnet_program_runs_total{instance=~"$instance"}[$__rate_interval]))`, "{{program}}"}}},
-				lines{title: "Pieces of datagrams", help: "Pieces that the datapath carries. Those after the first have no ports, and follow it.", unit: "pps",
-					queries: []query{{`sum by (piece) (rate(ebpfnet_fragments_total{instance=~"$instance"}[$__rate_interval]))`, "{{piece}}"}}},
+				lines{title: "Pieces of datagrams", help: "Pieces that the datapath carries. Those after the first have no ports, and follow it; those that come before it are kept until it comes.", unit: "pps",
+					queries: []query{
+						{`sum by (piece) (rate(ebpfnet_fragments_total{instance=~"$instance"}[$__rate_interval]))`, "{{piece}}"},
+						{`sum(rate(ebpfnet_fragments_held_total{instance=~"$instance"}[$__rate_interval]))`, "kept"},
+						{`sum(rate(ebpfnet_fragments_released_total{instance=~"$instance"}[$__rate_interval]))`, "kept, and carried then"},
+					}},
 			}},
 			{"The agent", []panel{
 				lines{title: "Time of a reconciliation", help: "From looking at the kernel and Docker until the datapath agrees with them.", unit: "s",
