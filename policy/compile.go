@@ -73,9 +73,14 @@ func (c *compiler) problem(format string, args ...any) {
 	c.r.Problems = append(c.r.Problems, fmt.Sprintf(format, args...))
 }
 
-// addHostAddrs enters every address of the host.
+// addHostAddrs enters every address of the host. Its own in the hosts' network is one as soon as it is known: another host may dial a port
+// there before the kernel has told that the device has got it.
 func (c *compiler) addHostAddrs() {
-	for _, a := range c.o.HostAddrs {
+	addrs := c.o.HostAddrs
+	if o := c.o.Overlay; o != nil && o.Addr.IsValid() && !slices.ContainsFunc(addrs, func(a HostAddr) bool { return a.Prefix.Addr() == o.Addr }) {
+		addrs = append(slices.Clip(addrs), HostAddr{Prefix: netip.PrefixFrom(o.Addr, 32), Index: o.Device})
+	}
+	for _, a := range addrs {
 		addr := a.Prefix.Addr().Unmap()
 		if !addr.Is4() {
 			continue
