@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ebpfnet/ebpfnet/agent/monitor"
+	"github.com/ebpfnet/ebpfnet/agent/offload"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/policy"
@@ -53,6 +54,9 @@ type Agent struct {
 
 	overlay membership
 	monitor *monitor.Hub
+	carrier *offload.Carrier
+	rules   foreignRules
+	again   chan struct{} // asks for a look
 
 	metricsURL string // empty: none; set before the loop starts
 	pageURL    string // the same
@@ -90,6 +94,8 @@ func newAgent(o Options, h Host, s State) *Agent {
 	a := &Agent{o: o, host: h, log: o.Log, state: s, problems: map[string][]string{}, requests: make(chan request), born: time.Now()}
 	a.overlay = membership{failed: make(chan error, 1), name: tunnel.DeviceName(o.Paths.Instance, loader.DefaultInstance), device: true, routes: true}
 	a.monitor = monitor.New(func(err error) { a.log.Error("events", "error", err) })
+	a.carrier = newCarrier(a)
+	a.again = make(chan struct{}, 1)
 	a.publishView()
 	return a
 }
@@ -170,6 +176,8 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 			} else {
 				look(false)
 			}
+		case <-a.again:
+			look(false)
 		case <-due.C:
 			look(a.retry.failing())
 		case <-resync.C:

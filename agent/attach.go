@@ -14,9 +14,9 @@ import (
 
 // The modes that a bridge can be attached in.
 const (
-	modeAuto    = "auto"
-	modeNative  = "native"
-	modeOffload = "offload"
+	modeAuto    = policy.ModeAuto
+	modeNative  = policy.ModeNative
+	modeOffload = policy.ModeOffload
 )
 
 // usageError is a request that makes no sense whatever the host looks like.
@@ -35,6 +35,7 @@ func (a *Agent) tryAttach(ctx context.Context, r api.AttachRequest) (api.Started
 	if err := checkAttachRequest(r); err != nil {
 		return api.Started{}, err
 	}
+	a.host.Observer.ForgetRules()
 	o, err := a.observe(ctx)
 	if err != nil {
 		return api.Started{}, err
@@ -43,7 +44,7 @@ func (a *Agent) tryAttach(ctx context.Context, r api.AttachRequest) (api.Started
 		return api.Started{}, err
 	}
 	if r.Mode == modeAuto {
-		if err := a.checkRules(ctx); err != nil {
+		if err := checkRules(o, r); err != nil {
 			return api.Started{}, err
 		}
 	}
@@ -68,9 +69,7 @@ func checkAttachRequest(r api.AttachRequest) error {
 	switch {
 	case r.All == (len(r.Bridges) > 0):
 		return usageError{errors.New("attach either bridges by name, or all")}
-	case r.Mode == modeOffload:
-		return errors.New("mode offload is not available in this version: use auto or native")
-	case r.Mode != modeAuto && r.Mode != modeNative:
+	case r.Mode != modeAuto && r.Mode != modeNative && r.Mode != modeOffload:
 		return usageError{fmt.Errorf("mode %q: it is auto, native or offload", r.Mode)}
 	}
 	return nil
@@ -143,43 +142,24 @@ func enumerate(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-// checkRules refuses to bypass netfilter rules that someone other than Docker made.
-func (a *Agent) checkRules(ctx context.Context) error {
-	foreign, err := a.host.ForeignRules(ctx)
-	if err != nil {
-		return fmt.Errorf("look for netfilter rules that would be bypassed: %w: `--mode native` attaches without looking", err)
+// checkRules refuses to bypass netfilter rules that someone other than Docker made, where Docker's do not translate for a bridge: then nobody
+// would in our place, so those rules cannot be left to decide.
+func checkRules(o policy.Observed, r api.AttachRequest) error {
+	if o.RulesUnknown != "" {
+		return fmt.Errorf("look for netfilter rules that would be bypassed: %s: `--mode native` attaches without looking", o.RulesUnknown)
 	}
-	if len(foreign) == 0 {
+	if len(o.ForeignRules) == 0 {
 		return nil
 	}
-	return fmt.Errorf("attaching would bypass netfilter rules that are not Docker's own (%s): remove them, or attach with `--mode native` to do "+
-		"without them", describeRules(foreign))
-}
-
-func describeRules(rules []string) string {
-	const most = 3
-	s := fmt.Sprintf("%d: %s", len(rules), strings.Join(rules[:min(len(rules), most)], "; "))
-	if len(rules) > most {
-		s += "; ..."
+	for _, b := range o.Bridges {
+		wanted := slices.Contains(r.Bridges, b.Name) ||
+			r.All && slices.ContainsFunc(o.Networks, func(n policy.Network) bool { return n.Bridge == b.Name })
+		if wanted && !b.DockerRules {
+			return fmt.Errorf("attaching bridge %s would bypass netfilter rules that are not Docker's own (%s): remove them, or attach with "+
+				"`--mode native` to do without them, or with `--mode offload` where they translate too", b.Name, policy.DescribeRules(o.ForeignRules))
+		}
 	}
-	return s
-}
-
-// watchRules tells of rules that came after attaching.
-func (a *Agent) watchRules(ctx context.Context) {
-	delete(a.problems, "rules")
-	in := a.state.Intent
-	auto := in.All && in.AllMode != modeNative || slices.ContainsFunc(in.Bridges, func(b policy.BridgeIntent) bool { return b.Mode != modeNative })
-	if !auto {
-		return
-	}
-	foreign, err := a.host.ForeignRules(ctx)
-	switch {
-	case err != nil:
-		a.problems["rules"] = []string{"look for netfilter rules: " + err.Error()}
-	case len(foreign) > 0:
-		a.problems["rules"] = []string{"the datapath bypasses netfilter rules that are not Docker's own (" + describeRules(foreign) + ")"}
-	}
+	return nil
 }
 
 // withAttach adds what a request asks for to an intent.

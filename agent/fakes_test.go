@@ -116,7 +116,6 @@ func (l *lab) start(background bool) {
 	}
 	host := Host{
 		Observer:         l,
-		ForeignRules:     func(context.Context) ([]string, error) { return l.foreign, nil },
 		LoadDatapath:     l.load,
 		RemoveDatapath:   l.remove,
 		RemoveOverlay:    func() error { return nil },
@@ -210,11 +209,14 @@ func (l *lab) Observe(context.Context) (policy.Observed, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := l.observed
+	o.ForeignRules = l.foreign
 	o.Endpoints, o.Bridges, o.Containers = slices.Clone(o.Endpoints), slices.Clone(o.Bridges), slices.Clone(o.Containers)
 	return o, nil
 }
 
 func (l *lab) Changes() <-chan struct{} { return l.changes }
+func (l *lab) Ruled() <-chan struct{}   { return nil }
+func (l *lab) ForgetRules()             {}
 
 func (l *lab) Torn() bool {
 	l.mu.Lock()
@@ -322,6 +324,11 @@ func (d *fakeDatapath) Close()                    {}
 func (d *fakeDatapath) NewTrial([]string, []maps.FlowEntry) (*loader.Trial, error) {
 	return nil, errors.New("not in a lab")
 }
+
+func (d *fakeDatapath) MoveEpoch() error                                            { return nil }
+func (d *fakeDatapath) Flow(bpf.FlowKey) (bpf.Flow, bool, error)                    { return bpf.Flow{}, false, nil }
+func (d *fakeDatapath) DeleteFlow(bpf.FlowKey, func(*bpf.Flow) bool) (bool, error)  { return false, nil }
+func (d *fakeDatapath) DeleteFlows(func(*bpf.FlowKey, *bpf.Flow) bool) (int, error) { return 0, nil }
 
 func (d *fakeDatapath) FlowsWith(map[uint32]bool, int) ([]maps.FlowEntry, error) { return nil, nil }
 

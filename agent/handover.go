@@ -10,6 +10,7 @@ import (
 
 	"github.com/ebpfnet/ebpfnet/agent/conntrack"
 	"github.com/ebpfnet/ebpfnet/agent/handover"
+	"github.com/ebpfnet/ebpfnet/agent/offload"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	tables "github.com/ebpfnet/ebpfnet/maps"
@@ -19,29 +20,32 @@ import (
 // Conntrack is the kernel's table of tracked connections.
 type Conntrack interface {
 	handover.Kernel
-	Close()
+	offload.Table
 }
 
 // openConntrack opens the table of the process's own network namespace.
 func openConntrack() (Conntrack, error) { return conntrack.Open() }
 
-// overRules are the bridges of a state that have Docker's rules behind them.
+// overRules are the bridges of a state that have Docker's rules behind them, and whose flows are decided about here all the same.
 func overRules(s tables.State) map[uint32]bool {
 	found := map[uint32]bool{}
 	for index, b := range s.Bridges {
-		if b.Flags&bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES != 0 {
+		if b.Flags&bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES != 0 && !offloaded(b) {
 			found[index] = true
 		}
 	}
 	return found
 }
 
-// changedHands gives the bridges over Docker's rules that are attached now and were not before, and the other way round. A bridge whose rules
-// come or go while it is attached does not change hands.
+// changedHands gives the bridges over Docker's rules whose flows are decided about here now and were not before, and the other way round: they
+// are attached, or have changed their mode. A bridge whose rules come or go while it is attached does not change hands.
 func changedHands(before, after tables.State) (coming, going map[uint32]bool) {
 	coming, going = overRules(after), overRules(before)
-	maps.DeleteFunc(coming, func(index uint32, _ bool) bool { _, was := before.Bridges[index]; return was })
-	maps.DeleteFunc(going, func(index uint32, _ bool) bool { _, is := after.Bridges[index]; return is })
+	stays := func(s tables.State) func(uint32, bool) bool {
+		return func(index uint32, _ bool) bool { b, there := s.Bridges[index]; return there && !offloaded(b) }
+	}
+	maps.DeleteFunc(coming, stays(before))
+	maps.DeleteFunc(going, stays(after))
 	return coming, going
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ebpfnet/ebpfnet/agent/monitor"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
+	"github.com/ebpfnet/ebpfnet/agent/offload"
 	"github.com/ebpfnet/ebpfnet/agent/trace"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
@@ -19,8 +20,6 @@ import (
 // Host is all that the agent sees and changes outside itself.
 type Host struct {
 	Observer Observer
-	// ForeignRules lists the netfilter rules that the datapath would bypass and that are not Docker's own.
-	ForeignRules func(context.Context) ([]string, error)
 	// LoadDatapath loads the programs and makes the maps, or adopts those that are pinned.
 	LoadDatapath func() (Datapath, error)
 	// RemoveDatapath takes away everything that LoadDatapath and attaching left, loaded or not.
@@ -41,6 +40,8 @@ type Host struct {
 	BridgePorts func(bridges []string) (map[int]bool, error)
 	FDB         fdbTable
 	Overlay     overlayHost
+	// ListenConntrack subscribes to what becomes of tracked connections.
+	ListenConntrack func() (offload.Events, error)
 	// OpenConntrack opens the kernel's table of tracked connections.
 	OpenConntrack func() (Conntrack, error)
 	// Way asks the kernel where a packet goes: one that comes in by a device, or, where from is 0, that the host sends.
@@ -69,6 +70,10 @@ type Observer interface {
 	Observe(context.Context) (policy.Observed, error)
 	// Changes gives a value when something has changed since the last Observe began.
 	Changes() <-chan struct{}
+	// Ruled gives a value when a netfilter rule has changed since it was taken last.
+	Ruled() <-chan struct{}
+	// ForgetRules has the next Observe look at netfilter's rules as they are by then.
+	ForgetRules()
 	// Torn tells, once, whether somebody has taken a qdisc or a filter off a device since it was asked last.
 	Torn() bool
 	// Docker tells whether Docker's events are followed.
@@ -122,6 +127,14 @@ type Tables interface {
 	Flows(fn func(*maps.FlowRow) bool) error
 	// Adopt enters a flow that the kernel began. Out: false where its tuple is taken.
 	Adopt(*maps.Adoption) (bool, error)
+	// Flow gives the entry under a key, where there is one.
+	Flow(bpf.FlowKey) (bpf.Flow, bool, error)
+	// DeleteFlow deletes the flow whose entry under a key matches. Out: false where there is none.
+	DeleteFlow(key bpf.FlowKey, match func(*bpf.Flow) bool) (bool, error)
+	// DeleteFlows deletes every flow of which an entry matches.
+	DeleteFlows(match func(*bpf.FlowKey, *bpf.Flow) bool) (int, error)
+	// MoveEpoch has every flow looked at anew when its next packet comes.
+	MoveEpoch() error
 	// BeginNothing has no more flows begin on bridges; those that are known go on. The next Sync ends that.
 	BeginNothing(bridges map[uint32]bool) error
 	// FlowEntries tells every entry, both of a flow's.

@@ -105,6 +105,17 @@ func (k *kernelDatapath) Config() (bpf.Config, error)             { return k.map
 func (k *kernelDatapath) Flows(fn func(*maps.FlowRow) bool) error { return k.maps.Flows(fn) }
 func (k *kernelDatapath) Fill() []maps.Fill                       { return k.maps.Fill() }
 
+func (k *kernelDatapath) MoveEpoch() error                             { return k.maps.MoveEpoch() }
+func (k *kernelDatapath) Flow(key bpf.FlowKey) (bpf.Flow, bool, error) { return k.maps.Flow(key) }
+
+func (k *kernelDatapath) DeleteFlow(key bpf.FlowKey, match func(*bpf.Flow) bool) (bool, error) {
+	return k.maps.DeleteFlow(key, match)
+}
+
+func (k *kernelDatapath) DeleteFlows(match func(*bpf.FlowKey, *bpf.Flow) bool) (int, error) {
+	return k.maps.DeleteFlows(match)
+}
+
 func (k *kernelDatapath) Adopt(a *maps.Adoption) (bool, error) { return k.maps.Adopt(a) }
 func (k *kernelDatapath) BeginNothing(bridges map[uint32]bool) error {
 	return k.maps.BeginNothing(bridges)

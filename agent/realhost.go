@@ -8,8 +8,10 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/ebpfnet/ebpfnet/agent/conntrack"
 	"github.com/ebpfnet/ebpfnet/agent/firewall"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
+	"github.com/ebpfnet/ebpfnet/agent/offload"
 	"github.com/ebpfnet/ebpfnet/agent/sockets"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
@@ -31,7 +33,7 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 		o.Log.Warn("go on without it", "error", err)
 	}
 	observer, err := observe.New(observe.Config{
-		DockerHost: o.DockerHost, Containers: said.Containers, Networks: said.Networks, Rules: dockerRules, Log: o.Log,
+		DockerHost: o.DockerHost, Containers: said.Containers, Networks: said.Networks, Rules: lookAtRules, Log: o.Log,
 	})
 	if err != nil {
 		return Host{}, err
@@ -43,26 +45,26 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 		}
 	}()
 	return Host{
-		Observer:     observer,
-		ForeignRules: ForeignRules,
+		Observer: observer,
 		LoadDatapath: func() (Datapath, error) {
 			return loadKernelDatapath(o.Paths, features, o.Settings, o.Log)
 		},
-		RemoveDatapath: func() error { return loader.RemoveAll(o.Paths) },
-		RemoveOverlay:  func() error { return removeOverlay(tunnel.Kernel{}, o.Paths, o.Overlay.SubnetFile) },
-		EndUDP:         sockets.EndUDP,
-		Listening:      listenedOn,
-		DeviceExists:   deviceExists,
-		Forwards:       forwards,
-		BridgePorts:    bridgePorts,
-		Inside:         observe.Inside,
-		Overlay:        tunnel.Kernel{},
-		FDB:            kernelFDB{&netlink.Handle{}},
-		OpenConntrack:  openConntrack,
-		Route:          kernelRoute,
-		Way:            kernelWay,
-		Features:       features,
-		Names:          names,
+		RemoveDatapath:  func() error { return loader.RemoveAll(o.Paths) },
+		RemoveOverlay:   func() error { return removeOverlay(tunnel.Kernel{}, o.Paths, o.Overlay.SubnetFile) },
+		EndUDP:          sockets.EndUDP,
+		Listening:       listenedOn,
+		DeviceExists:    deviceExists,
+		Forwards:        forwards,
+		BridgePorts:     bridgePorts,
+		Inside:          observe.Inside,
+		Overlay:         tunnel.Kernel{},
+		FDB:             kernelFDB{&netlink.Handle{}},
+		OpenConntrack:   openConntrack,
+		ListenConntrack: func() (offload.Events, error) { return conntrack.Listen() },
+		Route:           kernelRoute,
+		Way:             kernelWay,
+		Features:        features,
+		Names:           names,
 	}, nil
 }
 
@@ -75,24 +77,21 @@ func forwards() (bool, error) {
 	return strings.TrimSpace(string(b)) != "0", nil
 }
 
-// dockerRules tells which bridges have Docker's netfilter rules behind them.
-func dockerRules(ctx context.Context) (func(bridge string) bool, error) {
+// lookAtRules reads netfilter's rules.
+func lookAtRules(ctx context.Context) (observe.Netfilter, error) {
 	report, err := firewall.Inspect(ctx)
 	if err != nil {
-		return nil, err
+		return observe.Netfilter{}, err
 	}
-	return report.DockerRules, nil
+	seen := observe.Netfilter{Docker: report.Bridges()}
+	for _, r := range report.Foreign {
+		seen.Foreign = append(seen.Foreign, r.String())
+	}
+	return seen, nil
 }
 
-// ForeignRules lists the netfilter rules of this network namespace that are not Docker's own and that a datapath would bypass.
+// ForeignRules lists the netfilter rules of this network namespace that are not Docker's own and could decide over forwarded traffic.
 func ForeignRules(ctx context.Context) ([]string, error) {
-	report, err := firewall.Inspect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var rules []string
-	for _, r := range report.Foreign {
-		rules = append(rules, r.String())
-	}
-	return rules, nil
+	seen, err := lookAtRules(ctx)
+	return seen.Foreign, err
 }

@@ -36,9 +36,6 @@ func (a *Agent) lookAndApply(ctx context.Context, full bool) error {
 	if err != nil {
 		return err
 	}
-	if full {
-		a.watchRules(ctx)
-	}
 	if torn := a.host.Observer.Torn(); torn && a.dp != nil {
 		// It may have been our own doing, with a container that is gone. Who is to say.
 		if err := a.believeKernel(); err != nil {
@@ -53,6 +50,7 @@ func (a *Agent) observe(ctx context.Context) (policy.Observed, error) {
 	if err != nil {
 		return o, fmt.Errorf("look at the host: %w", err)
 	}
+	a.quiet(&o)
 	a.problems["observe"] = a.host.Observer.Problems()
 	a.problems["forwarding"] = a.forwarding()
 	err = a.lookOverlay(ctx, &o)
@@ -115,7 +113,7 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	leaving := a.tryHandOver(going)
 	errs = append(errs, a.detachUnwanted(want, len(r.State.Bridges) > 0))
 	leaving.finish()
-	errs = append(errs, a.attachWanted(a.unheardOf(want)))
+	errs = append(errs, a.attachWanted(a.unheardOf(want)), a.stopOffload(r))
 	if err := a.takeOver(coming, r); err != nil {
 		errs = append(errs, err)
 	}
@@ -125,7 +123,8 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	} else if err != nil {
 		return err
 	}
-	errs = append(errs, a.attachWanted(want))
+	errs = append(errs, a.attachWanted(want), a.forgetNative(r))
+	a.carry(r)
 	if len(r.State.Bridges) > 0 && (!a.sockets || full) {
 		if err := a.dp.AttachSockets(); err != nil {
 			errs = append(errs, err)
@@ -361,7 +360,8 @@ func (a *Agent) syncSysctls(r policy.Result) error {
 	attached := map[string]bool{}
 	var errs []error
 	for _, b := range r.Bridges {
-		if !b.Attached {
+		// Where the host's own rules decide they also lead its sockets.
+		if !b.Attached || b.Mode == modeOffload {
 			continue
 		}
 		attached[b.Name] = true

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/ebpfnet/ebpfnet/loader"
@@ -72,7 +73,14 @@ func (a *Agent) run(ctx context.Context, cancel context.CancelFunc) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	swept := make(chan struct{})
-	go func() { defer close(swept); a.sweepLoop(ctx) }()
+	go func() {
+		defer close(swept)
+		var wg sync.WaitGroup
+		for _, loop := range []func(context.Context){a.sweepLoop, a.rulesLoop, a.carrier.Run} {
+			wg.Go(func() { loop(ctx) })
+		}
+		wg.Wait()
+	}()
 
 	a.log.Info("ready", "pid", os.Getpid(), "socket", a.o.Paths.Socket, "metrics", a.metricsURL, "version", a.o.Version)
 	a.o.Ready(nil)

@@ -22,7 +22,7 @@ type view struct {
 // publishView lets others see how things are now.
 func (a *Agent) publishView() {
 	v := &view{result: a.settled, docker: a.host.Observer.Docker(), overlay: a.overlayStatus(), member: a.overlay.member}
-	for _, key := range []string{"reconcile", "rules", "datapath", "observe", "forwarding", "overlay", "policy", "metrics"} {
+	for _, key := range []string{"reconcile", "datapath", "observe", "forwarding", "overlay", "policy", "metrics"} {
 		v.problems = append(v.problems, a.problems[key]...)
 	}
 	a.view.Store(v)
@@ -149,7 +149,10 @@ func (a *Agent) MetricsView() metrics.View {
 func (v *view) bridgeStatus() []api.BridgeStatus {
 	rows := make([]api.BridgeStatus, 0, len(v.result.Bridges))
 	for _, b := range v.result.Bridges {
-		row := api.BridgeStatus{Name: b.Name, Mode: b.Mode, Attached: b.Attached, Endpoints: b.Endpoints, Subnets: []string{}, Rules: "none", FailClosed: b.FailClosed, Spoofing: b.Spoofing}
+		row := api.BridgeStatus{
+			Name: b.Name, Mode: b.Mode, Reason: b.Reason, Attached: b.Attached, Endpoints: b.Endpoints, Subnets: []string{}, Rules: "none",
+			FailClosed: b.FailClosed, Spoofing: b.Spoofing,
+		}
 		for _, s := range b.Subnets {
 			row.Subnets = append(row.Subnets, s.String())
 		}

@@ -51,6 +51,18 @@ func (m *Maps) config() (bpf.Config, error) {
 	return cfg, nil
 }
 
+// MoveEpoch has every flow looked at anew when its next packet comes.
+func (m *Maps) MoveEpoch() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	cfg, err := m.config()
+	if err != nil {
+		return err
+	}
+	cfg.Epoch = nextEpoch(cfg.Epoch)
+	return m.setConfig(cfg)
+}
+
 func (m *Maps) setConfig(cfg bpf.Config) error {
 	if err := m.o.Config.Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write map %s: %w", bpf.DatapathMapConfig, err)

@@ -34,6 +34,19 @@ func (m *Maps) DeleteFlows(match func(*bpf.FlowKey, *bpf.Flow) bool) (int, error
 	return deleted, err
 }
 
+// Flow gives the entry under a key. Out: false where there is none.
+func (m *Maps) Flow(key bpf.FlowKey) (f bpf.Flow, ok bool, err error) {
+	table, err := m.findFlow(&key, &f)
+	return f, table != nil && err == nil, err
+}
+
+// DeleteFlow deletes the flow whose entry under a key matches, both of its entries. Out: false where there is none.
+func (m *Maps) DeleteFlow(key bpf.FlowKey, match func(*bpf.Flow) bool) (bool, error) {
+	fate, err := m.deleteFlow(key, func(_ *bpf.FlowKey, f *bpf.Flow) bool { return match(f) },
+		func(*bpf.FlowKey, *bpf.Flow, bool) bool { return true })
+	return fate == flowDeleted, err
+}
+
 // DeleteFlowsOf deletes the flows of endpoints, given by id.
 func (m *Maps) DeleteFlowsOf(ids map[uint32]bool) (int, error) {
 	return m.DeleteFlows(func(_ *bpf.FlowKey, f *bpf.Flow) bool { return ids[f.SrcId] || ids[f.DstId] })

@@ -17,9 +17,12 @@ const (
 	optDefault    = "com.docker.network.bridge.default_bridge"
 )
 
-// ModeNative is the mode in which the datapath itself decides a flow's first packet. It is the one there is: to attach in mode auto asks
-// whether that bypasses somebody's rules, and changes nothing afterwards.
-const ModeNative = "native"
+// The modes that a bridge can be in, and ModeAuto, which chooses one by the host's rules.
+const (
+	ModeAuto    = "auto"
+	ModeNative  = "native"  // the datapath itself decides about a flow's first packet
+	ModeOffload = "offload" // the host's own rules decide, and the datapath carries what they let through
+)
 
 // gwbridge is Docker's bridge between its overlay networks and the host. It is a bridge like another, but belongs to swarm: only a user
 // who names it gets it attached.
@@ -54,19 +57,23 @@ func (c *compiler) addBridges() {
 			_, there := c.findBridge(name)
 			_, named := names[name]
 			if there && !named && name != gwbridge && c.o.Networks[i].Name != gwbridge && !slices.Contains(c.in.Except, name) {
-				names[name] = BridgeIntent{FailClosed: c.in.AllFailClosed, Spoofing: c.in.AllSpoofing}
+				names[name] = BridgeIntent{Name: name, Mode: c.in.AllMode, FailClosed: c.in.AllFailClosed, Spoofing: c.in.AllSpoofing}
 			}
 		}
 	}
 	for name, b := range names {
-		c.r.Bridges = append(c.r.Bridges, BridgeView{Name: name, Mode: ModeNative, FailClosed: b.FailClosed, Spoofing: b.Spoofing})
+		c.r.Bridges = append(c.r.Bridges, BridgeView{Name: name, Mode: b.Mode, FailClosed: b.FailClosed, Spoofing: b.Spoofing})
 	}
 	slices.SortFunc(c.r.Bridges, func(a, b BridgeView) int { return strings.Compare(a.Name, b.Name) })
 
 	views := make(map[string]int, len(c.r.Bridges))
 	for i := range c.r.Bridges {
-		c.r.Bridges[i].Why = "there is no such bridge yet: waiting for it"
-		views[c.r.Bridges[i].Name] = i
+		v := &c.r.Bridges[i]
+		v.Why = "there is no such bridge yet: waiting for it"
+		views[v.Name] = i
+		if at, there := c.findBridge(v.Name); there {
+			c.choose(v, at)
+		}
 	}
 	// By ifindex, so that the older bridge keeps what two claim.
 	for i := range c.o.Bridges {
@@ -117,6 +124,10 @@ func (c *compiler) addBridge(from *Bridge, view int) {
 	}
 	if from.DockerRules {
 		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES
+	}
+	// Whoever's rules they are: what is not carried here is theirs.
+	if v.Mode == ModeOffload {
+		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_OFFLOAD | bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES
 	}
 	if v.FailClosed {
 		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_CLOSED

@@ -14,6 +14,9 @@ type Observed struct {
 	Containers []Container
 	Networks   []Network
 	Overlay    *Overlay // nil: this host is by itself
+
+	ForeignRules []string // netfilter rules that are not Docker's own and could decide over forwarded traffic
+	RulesUnknown string   // why the rules could not be read, where that is so
 }
 
 // Bridge is a Linux bridge in the host's namespace.
@@ -106,7 +109,7 @@ type Network struct {
 type Intent struct {
 	Bridges []BridgeIntent `json:"bridges,omitempty"`
 	All     bool           `json:"all,omitempty"`      // every Docker bridge network, later ones too
-	AllMode string         `json:"all_mode,omitempty"` // auto or native, for those
+	AllMode string         `json:"all_mode,omitempty"` // auto, native or offload, for those
 	Except  []string       `json:"except,omitempty"`   // bridges that All does not mean
 	// AllFailClosed is FailClosed of the bridges that All means.
 	AllFailClosed bool            `json:"all_fail_closed,omitempty"`
@@ -119,7 +122,7 @@ type Intent struct {
 // BridgeIntent is a bridge that the user attached by name.
 type BridgeIntent struct {
 	Name string `json:"name"`
-	Mode string `json:"mode"` // auto or native
+	Mode string `json:"mode"` // auto, native or offload
 	// FailClosed: nobody on the bridge is served whom the agent does not know yet.
 	FailClosed bool `json:"fail_closed,omitempty"`
 	// Spoofing: its containers may send from addresses that are not theirs.

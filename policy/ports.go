@@ -137,6 +137,12 @@ func (c *compiler) userTarget(p PublishIntent) target {
 // addUserPort enters a range that the user published. It stays listed while its target is away, and its ports are free for the host then.
 func (c *compiler) addUserPort(p PublishIntent, docker map[bpf.PublishKey]int) {
 	to := c.userTarget(p)
+	if to.endpoint >= 0 {
+		if why := c.whyOffloaded(to.endpoint); why != "" {
+			c.problem("published port %s to %s is not in force: %s", p.Spec, to.name, why)
+			to = target{name: to.name, endpoint: -1, why: why}
+		}
+	}
 	c.addPort(p.Spec, SourceUser, to)
 	if to.endpoint < 0 {
 		return

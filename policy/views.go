@@ -76,7 +76,8 @@ type BridgeView struct {
 	Name      string
 	Index     int    // ifindex; 0 while it is waited for
 	Slot      uint16 // of its counters
-	Mode      string // in force: ModeNative
+	Mode      string // in force: ModeNative or ModeOffload; while it is waited for, what was asked for
+	Reason    string // why that mode
 	Attached  bool
 	Why       string // why it is not attached, in some words
 	Network   string // Docker's name

@@ -70,7 +70,8 @@ type AgentStatus struct {
 // BridgeStatus is one attached bridge.
 type BridgeStatus struct {
 	Name      string   `json:"name"`
-	Mode      string   `json:"mode"`
+	Mode      string   `json:"mode"`     // native or offload; while it is waited for, what was asked for
+	Reason    string   `json:"reason"`   // why that mode
 	Attached  bool     `json:"attached"` // false while it is waited for
 	Endpoints int      `json:"endpoints"`
 	Subnets   []string `json:"subnets"`

@@ -24,7 +24,13 @@ func attrs(b []byte) (map[int][]byte, error) {
 }
 
 // decode reads one message of a dump. Out: false for an entry that is not this package's business: another zone's, or one that is no more.
-func decode(msg []byte) (e Entry, ok bool, err error) {
+func decode(msg []byte) (Entry, bool, error) {
+	e, ok, err := decodeAny(msg)
+	return e, ok && e.Status&Dying == 0, err
+}
+
+// decodeAny is decode that also reads what is told of an entry that is no more.
+func decodeAny(msg []byte) (e Entry, ok bool, err error) {
 	if len(msg) < nl.SizeofNfgenmsg {
 		return e, false, fmt.Errorf("a message of %d bytes", len(msg))
 	}
@@ -55,7 +61,7 @@ func decode(msg []byte) (e Entry, ok bool, err error) {
 			return e, false, err
 		}
 	}
-	return e, e.Status&Dying == 0, nil
+	return e, true, nil
 }
 
 func decodeTCP(b []byte) (TCPState, error) {

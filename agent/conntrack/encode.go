@@ -33,9 +33,14 @@ const (
 	icmpEcho      = 8
 )
 
-// tcpLiberal is IP_CT_TCP_FLAG_BE_LIBERAL: sequence numbers outside the window are no reason to call a packet invalid. The kernel has not
-// seen the packets before, so it does not know the window.
-const tcpLiberal = 0x08
+// Flags of a TCP entry's sides (include/uapi/linux/netfilter/nf_conntrack_tcp.h).
+const (
+	// tcpLiberal: sequence numbers outside the window are no reason to call a packet invalid. The kernel has not seen the packets before, so it
+	// does not know the window.
+	tcpLiberal = 0x08
+	// tcpMaxAck: the kernel holds resets against the highest acknowledgement that it has seen.
+	tcpMaxAck = 0x20
+)
 
 func nested(attr int, children ...*nl.RtAttr) *nl.RtAttr {
 	a := nl.NewRtAttr(unix.NLA_F_NESTED|attr, nil)
@@ -87,13 +92,16 @@ func encodeState(e Entry) []*nl.RtAttr {
 		nl.NewRtAttr(nl.CTA_TIMEOUT, nl.BEUint32Attr(uint32(max(e.Timeout, time.Second)/time.Second))),
 	}
 	if e.Orig.Proto == protoTCP {
-		flags := []byte{tcpLiberal, tcpLiberal} // struct nf_ct_tcp_flags: the flags, and which of them are meant
-		attrs = append(attrs, nested(nl.CTA_PROTOINFO, nested(nl.CTA_PROTOINFO_TCP,
-			nl.NewRtAttr(nl.CTA_PROTOINFO_TCP_STATE, []byte{byte(e.TCP)}),
-			nl.NewRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags),
-			nl.NewRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_REPLY, flags))))
+		attrs = append(attrs, encodeTCP(nl.NewRtAttr(nl.CTA_PROTOINFO_TCP_STATE, []byte{byte(e.TCP)})))
 	}
 	return attrs
+}
+
+// encodeTCP has the kernel overlook sequence numbers, in both directions; more is what else to say of the connection.
+func encodeTCP(more ...*nl.RtAttr) *nl.RtAttr {
+	flags := []byte{tcpLiberal, tcpLiberal | tcpMaxAck} // struct nf_ct_tcp_flags: the flags, and which of them are meant
+	tcp := append(more, nl.NewRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags), nl.NewRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_REPLY, flags))
+	return nested(nl.CTA_PROTOINFO, nested(nl.CTA_PROTOINFO_TCP, tcp...))
 }
 
 // encodeNew gives all of an entry. The kernel wants the reply's tuple as it would be without translation, and makes the translated one itself.

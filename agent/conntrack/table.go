@@ -77,6 +77,16 @@ func (t *Table) Update(e Entry) error {
 	return nil
 }
 
+// Loosen has the kernel overlook the sequence numbers of a TCP connection, found by its Orig, and changes nothing else about it: somebody else
+// carries packets of it. An entry that is gone is an error that is fs.ErrNotExist.
+func (t *Table) Loosen(orig Tuple) error {
+	attrs := []*nl.RtAttr{encodeTuple(nl.CTA_TUPLE_ORIG, orig, false), encodeTCP()}
+	if err := t.request(nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_ACK|unix.NLM_F_REPLACE, attrs, nil); err != nil {
+		return fmt.Errorf("change %s in conntrack: %w", orig, err)
+	}
+	return nil
+}
+
 // Delete removes an entry, found by its Orig. One that is gone is no error.
 func (t *Table) Delete(orig Tuple) error {
 	err := t.request(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, []*nl.RtAttr{encodeTuple(nl.CTA_TUPLE_ORIG, orig, false)}, nil)

@@ -30,7 +30,7 @@ const (
 type Host struct {
 	Paths      loader.Paths
 	DockerHost string // where Docker listens; empty for the usual place
-	// ForeignRules lists the netfilter rules that are not Docker's own and that the datapath would bypass.
+	// ForeignRules lists the netfilter rules that are not Docker's own and that mode native bypasses.
 	ForeignRules func(context.Context) ([]string, error)
 }
 
@@ -181,7 +181,7 @@ func dockerProxies(proc string) api.Finding {
 		Advice: "with ebpfnet attached nothing needs them: dockerd --userland-proxy=false"}
 }
 
-// foreignRules lists what `attach --mode auto` refuses to bypass.
+// foreignRules lists the rules that `attach --mode auto` has decide.
 func foreignRules(ctx context.Context, h Host) []api.Finding {
 	rules, err := h.ForeignRules(ctx)
 	if err != nil {
@@ -193,7 +193,7 @@ func foreignRules(ctx context.Context, h Host) []api.Finding {
 	var out []api.Finding
 	for _, r := range rules {
 		out = append(out, api.Finding{Level: Warning, Check: "rules", Found: r,
-			Advice: "the datapath bypasses it: attach refuses unless told `--mode native`"})
+			Advice: "mode native bypasses it; `attach` (mode auto) lets it decide over Docker's rules, in mode offload"})
 	}
 	return out
 }

@@ -26,6 +26,9 @@ type Report struct {
 	bridges map[string]bool
 }
 
+// Bridges are those that rules of Docker's name. The caller must not change them.
+func (r Report) Bridges() map[string]bool { return r.bridges }
+
 // DockerRules tells whether rules of Docker's name a bridge.
 func (r Report) DockerRules(bridge string) bool { return r.bridges[bridge] }
 

@@ -32,6 +32,7 @@ const (
 	flagRouted   = bpf.DatapathFlowFlagFLOW_ROUTED
 	flagAnswered = bpf.DatapathFlowFlagFLOW_ANSWERED
 	flagKernel   = bpf.DatapathFlowFlagFLOW_KERNEL
+	flagOffload  = bpf.DatapathFlowFlagFLOW_OFFLOAD
 
 	finBoth = bpf.DatapathTcpSeenTCP_FIN | bpf.DatapathTcpSeenTCP_FIN_REPLY
 )
@@ -146,7 +147,7 @@ func (w *World) end(addr netip.Addr) end {
 	return e
 }
 
-// wanted says whether an end stands in nobody's way: it is no container, or one of a bridge that is being attached.
+// wanted says whether an end stands in nobody's way: it is no container, or one of the bridges whose flows are taken over.
 func (w *World) wanted(e end) bool { return e.ep == nil || w.Bridges[e.ep.Bridge] }
 
 func (w *World) zone(e end) bpf.Zone {
@@ -163,8 +164,14 @@ func (w *World) isHost(addr netip.Addr) bool {
 
 // published says whether the maps lead the connection to where the kernel does: an entry that they do not agree with would not live long.
 func (w *World) published(e *conntrack.Entry) bool {
+	_, ok := w.publishedAt(e)
+	return ok
+}
+
+// publishedAt gives the port by which the connection came, where the maps lead it to where the kernel does.
+func (w *World) publishedAt(e *conntrack.Entry) (bpf.Publish, bool) {
 	if !w.isHost(e.Orig.Dst.Addr()) {
-		return false
+		return bpf.Publish{}, false
 	}
 	k := bpf.PublishKey{Addr: bpf.Addr(e.Orig.Dst.Addr()), Port: bpf.Port(e.Orig.Dst.Port()), Proto: e.Orig.Proto}
 	p, ok := w.State.Publish[k]
@@ -172,7 +179,7 @@ func (w *World) published(e *conntrack.Entry) bool {
 		k.Addr = 0
 		p, ok = w.State.Publish[k]
 	}
-	return ok && p.Addr == bpf.Addr(e.Reply.Src.Addr()) && p.Port == bpf.Port(e.Reply.Src.Port())
+	return p, ok && p.Addr == bpf.Addr(e.Reply.Src.Addr()) && p.Port == bpf.Port(e.Reply.Src.Port())
 }
 
 func key(t conntrack.Tuple, zone bpf.Zone) bpf.FlowKey {

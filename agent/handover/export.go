@@ -24,7 +24,7 @@ type Clock struct {
 func Entry(r *maps.FlowRow, c Clock) (conntrack.Entry, bool) {
 	orig := tuple(r.Key.Saddr, r.Key.Daddr, r.Key.Sport, r.Key.Dport, r.Key.Proto)
 	made := tuple(r.Flow.Saddr, r.Flow.Daddr, r.Flow.Sport, r.Flow.Dport, r.Key.Proto)
-	if r.Flow.Flags&flagKernel != 0 || r.Flow.Tcp&bpf.DatapathTcpSeenTCP_RST != 0 || r.Flow.Path == bpf.DatapathFlowPathPATH_OVERLAY ||
+	if r.Flow.Flags&(flagKernel|flagOffload) != 0 || r.Flow.Tcp&bpf.DatapathTcpSeenTCP_RST != 0 || r.Flow.Path == bpf.DatapathFlowPathPATH_OVERLAY ||
 		orig.Src.Addr().IsLoopback() {
 		return conntrack.Entry{}, false
 	}

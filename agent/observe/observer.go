@@ -27,6 +27,7 @@ type Observer struct {
 	engine  *engine
 	changes chan struct{}
 	rules   *rules
+	ruled   chan struct{}
 	torn    atomic.Bool
 
 	mu       sync.Mutex
@@ -47,7 +48,7 @@ func New(c Config) (*Observer, error) {
 		return nil, err
 	}
 	e.last = answer{containers: c.Containers, networks: c.Networks}
-	return &Observer{log: c.Log, engine: e, changes: make(chan struct{}, 1), rules: newRules(c.Rules), kernel: k}, nil
+	return &Observer{log: c.Log, engine: e, changes: make(chan struct{}, 1), ruled: make(chan struct{}, 1), rules: newRules(c.Rules), kernel: k}, nil
 }
 
 // Run follows the kernel's and Docker's events until the context ends.
@@ -67,6 +68,17 @@ func (o *Observer) Run(ctx context.Context) error {
 		})
 	})
 	wg.Go(func() { o.rules.follow(ctx, o.wake) })
+	wg.Go(func() {
+		followRules(ctx, o.log, func(sure bool) {
+			if sure {
+				select {
+				case o.ruled <- struct{}{}:
+				default:
+				}
+			}
+			o.rules.suspect()
+		})
+	})
 	wg.Go(func() {
 		o.engine.follow(ctx, func(rules bool) {
 			if rules {
@@ -90,6 +102,13 @@ func (o *Observer) Close() {
 
 // Changes gives a value when something has changed since the last Observe began. Any number of events makes one value.
 func (o *Observer) Changes() <-chan struct{} { return o.changes }
+
+// Ruled gives a value when a netfilter rule has changed since it was taken last, before Changes tells what the rules are now. Of iptables'
+// older backend it tells nothing.
+func (o *Observer) Ruled() <-chan struct{} { return o.ruled }
+
+// ForgetRules has the next Observe look at netfilter's rules as they are by then.
+func (o *Observer) ForgetRules() { o.rules.forget() }
 
 // Torn tells, once, whether somebody has taken a qdisc or a filter off a device since it was asked last.
 func (o *Observer) Torn() bool { return o.torn.Swap(false) }
@@ -124,12 +143,14 @@ func (o *Observer) Observe(ctx context.Context) (policy.Observed, error) {
 	if err != nil {
 		return policy.Observed{}, err
 	}
-	isDocker, err := o.rules.look(ctx)
+	rules, err := o.rules.look(ctx)
 	if err != nil {
 		o.problems = append(o.problems, err.Error())
+		seen.RulesUnknown = err.Error()
 	}
+	seen.ForeignRules = rules.Foreign
 	for i := range seen.Bridges {
-		seen.Bridges[i].DockerRules = isDocker(seen.Bridges[i].Name)
+		seen.Bridges[i].DockerRules = rules.Docker[seen.Bridges[i].Name]
 	}
 	said, err := o.engine.look(ctx)
 	if err != nil {

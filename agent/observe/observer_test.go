@@ -24,8 +24,8 @@ func TestObserve(t *testing.T) {
 	d.containers = "[" + web20 + "]"
 	d.networks = `[{"Name": "bridge", "Id": "0123456789abcdef", "Driver": "bridge"}]`
 	d.start()
-	o := newTestObserver(t, d, func(context.Context) (func(string) bool, error) {
-		return func(bridge string) bool { return bridge == "br1" }, nil
+	o := newTestObserver(t, d, func(context.Context) (Netfilter, error) {
+		return Netfilter{Docker: map[string]bool{"br1": true}}, nil
 	})
 	got, err := o.Observe(t.Context())
 	if err != nil || len(o.Problems()) != 0 {

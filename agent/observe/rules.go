@@ -3,6 +3,8 @@ package observe
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -11,8 +13,14 @@ import (
 // takes longer than all the rest. Docker writes a network's rules before it tells of the network, and then they are waited for.
 const rulesAge = 10 * time.Second
 
-// Rules tells which bridges netfilter rules of Docker name.
-type Rules func(context.Context) (func(bridge string) bool, error)
+// Netfilter is what a look at the rules has shown.
+type Netfilter struct {
+	Docker  map[string]bool // the bridges that rules of Docker's name
+	Foreign []string        // rules that are not Docker's own and could decide over forwarded traffic
+}
+
+// Rules looks at netfilter's rules.
+type Rules func(context.Context) (Netfilter, error)
 
 // rules keeps what was seen of the netfilter rules.
 type rules struct {
@@ -20,23 +28,22 @@ type rules struct {
 	age   time.Duration
 	stale chan struct{} // asks follow for another look
 
-	mu       sync.Mutex
-	isDocker func(bridge string) bool
-	at       time.Time // zero where nothing serves
-	forgets  int       // how often it was told to forget
-	wrong    error     // why the last look saw nothing
+	mu      sync.Mutex
+	seen    Netfilter
+	at      time.Time // zero where nothing serves
+	forgets int       // how often it was told to forget
+	wrong   error     // why the last look saw nothing
 }
 
 func newRules(read Rules) *rules {
-	none := func(string) bool { return false }
 	if read == nil {
-		read = func(context.Context) (func(string) bool, error) { return none, nil }
+		read = func(context.Context) (Netfilter, error) { return Netfilter{}, nil }
 	}
-	return &rules{read: read, age: rulesAge, stale: make(chan struct{}, 1), isDocker: none}
+	return &rules{read: read, age: rulesAge, stale: make(chan struct{}, 1)}
 }
 
 // look gives what was seen last, and looks itself only where that does not serve. An error comes with what was seen before.
-func (r *rules) look(ctx context.Context) (func(bridge string) bool, error) {
+func (r *rules) look(ctx context.Context) (Netfilter, error) {
 	r.mu.Lock()
 	age := time.Since(r.at)
 	forgotten := r.at.IsZero()
@@ -45,14 +52,19 @@ func (r *rules) look(ctx context.Context) (func(bridge string) bool, error) {
 	case forgotten:
 		r.refresh(ctx)
 	case age >= r.age:
-		select {
-		case r.stale <- struct{}{}:
-		default:
-		}
+		r.suspect()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.isDocker, r.wrong
+	return r.seen, r.wrong
+}
+
+// suspect has follow look again.
+func (r *rules) suspect() {
+	select {
+	case r.stale <- struct{}{}:
+	default:
+	}
 }
 
 // forget makes the next look wait for the rules as they are by then.
@@ -63,34 +75,40 @@ func (r *rules) forget() {
 	r.forgets++
 }
 
-// follow looks again when asked to, and calls wake when it has, until the context ends.
+// follow looks again when asked to, and calls wake when there is something new to see, until the context ends.
 func (r *rules) follow(ctx context.Context, wake func()) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.stale:
-			r.refresh(ctx)
-			wake()
+			began := time.Now()
+			if r.refresh(ctx) {
+				wake()
+			}
+			wait(ctx, time.Since(began)) // looking is never more than half of what is done
 		}
 	}
 }
 
-// refresh looks at the rules. What is forgotten meanwhile stays forgotten.
-func (r *rules) refresh(ctx context.Context) {
+// refresh looks at the rules. What is forgotten meanwhile stays forgotten. Out: whether it has seen something new.
+func (r *rules) refresh(ctx context.Context) bool {
 	r.mu.Lock()
 	forgets := r.forgets
 	r.mu.Unlock()
 	began := time.Now()
-	isDocker, err := r.read(ctx)
+	seen, err := r.read(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
+		fresh := r.wrong == nil
 		r.at, r.wrong = time.Time{}, fmt.Errorf("read netfilter rules: %w", err)
-		return
+		return fresh
 	}
-	r.isDocker, r.wrong = isDocker, nil
+	fresh := r.wrong != nil || !maps.Equal(r.seen.Docker, seen.Docker) || !slices.Equal(r.seen.Foreign, seen.Foreign)
+	r.seen, r.wrong = seen, nil
 	if r.forgets == forgets {
 		r.at = began
 	}
+	return fresh
 }

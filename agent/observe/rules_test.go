@@ -14,23 +14,23 @@ type fakeRules struct {
 	hook  func() // called in the midst of a read
 }
 
-func (f *fakeRules) read(context.Context) (func(string) bool, error) {
+func (f *fakeRules) read(context.Context) (Netfilter, error) {
 	f.reads++
 	mine := string(rune('a' + f.reads - 1))
 	if f.hook != nil {
 		f.hook()
 	}
-	return func(bridge string) bool { return bridge == mine }, f.err
+	return Netfilter{Docker: map[string]bool{mine: true}}, f.err
 }
 
 // sees fails the test unless a look gives what the nth read saw.
 func sees(t *testing.T, what string, r *rules, bridge string) {
 	t.Helper()
-	isDocker, err := r.look(t.Context())
+	seen, err := r.look(t.Context())
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
 	}
-	if !isDocker(bridge) {
+	if !seen.Docker[bridge] {
 		t.Errorf("%s: not what was to be seen of bridge %s", what, bridge)
 	}
 }
@@ -85,8 +85,8 @@ func TestRulesThatCannotBeRead(t *testing.T) {
 	sees(t, "first", r, "a")
 	r.forget()
 	f.err = errors.New("no iptables")
-	if isDocker, err := r.look(t.Context()); err == nil || !isDocker("a") {
-		t.Errorf("error %v, Docker's rules for a: %v; want an error and what was seen before", err, isDocker("a"))
+	if seen, err := r.look(t.Context()); err == nil || !seen.Docker["a"] {
+		t.Errorf("error %v, Docker's rules for a: %v; want an error and what was seen before", err, seen.Docker["a"])
 	}
 	f.err = nil
 	sees(t, "readable again", r, "c")

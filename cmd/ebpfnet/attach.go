@@ -24,8 +24,10 @@ func newAttach(a *app) *cobra.Command {
 		Short: "Put the datapath under the containers of a bridge",
 		Long: `attach puts the datapath under the containers of bridges, starting an agent in the background if none runs.
 
---mode auto works with Docker's own rules where there are some, and refuses where others' rules would be bypassed; --mode native does without
-netfilter rules, whoever made them.`,
+--mode native decides about every flow by itself and does without netfilter rules, whoever made them. --mode offload leaves each new flow to the
+kernel's own path with all its rules and its translation, and carries it once it is established there. --mode auto looks at the rules and chooses,
+again whenever they change: native where they are Docker's own, offload where others stand beside them. Without rules of Docker's nobody else
+would translate, so there it refuses to bypass others'.`,
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkAttach(cmd, r); err != nil {
@@ -55,8 +57,6 @@ func checkAttach(cmd *cobra.Command, r api.AttachRequest) error {
 		return usagef("a device's name is empty")
 	case !slices.Contains([]string{"auto", "native", "offload"}, r.Mode):
 		return usagef("--mode %s: it is auto, native or offload", r.Mode)
-	case r.Mode == "offload":
-		return errors.New("--mode offload is not available in this version: use auto or native")
 	}
 	return nil
 }
@@ -136,6 +136,9 @@ func (a *app) printAttached(started api.Started, s api.Status, pid int) {
 	for _, b := range s.Bridges {
 		if slices.Contains(started.Attached, b.Name) {
 			fmt.Fprintf(a.stdout, "attached %s (%s, mode %s, endpoints %d)\n", b.Name, strings.Join(b.Subnets, ","), b.Mode, b.Endpoints)
+			if b.Mode == "offload" {
+				fmt.Fprintf(a.stdout, "mode offload: %s\n", b.Reason)
+			}
 		}
 	}
 	for _, name := range started.Waiting {

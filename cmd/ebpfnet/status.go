@@ -64,6 +64,12 @@ func statusTable(w *tableWriter, s api.Status) {
 			}
 			w.row(b.Name, state, b.Mode, b.Rules, b.Endpoints, strings.Join(b.Subnets, ","))
 		}
+		w.line("")
+		for _, b := range s.Bridges {
+			if b.Reason != "" {
+				w.line("mode of %s: %s, because %s", b.Name, b.Mode, b.Reason)
+			}
+		}
 	}
 	if len(s.Uplinks) > 0 {
 		w.line("")

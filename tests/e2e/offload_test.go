@@ -1,0 +1,183 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebpfnet/ebpfnet/tests/lab"
+)
+
+// ruler is a firewall that somebody other than Docker has put up.
+type ruler struct {
+	name string
+	up   []string // commands; nft's in one word behind its name
+	say  string   // what status has to name
+}
+
+// rulers are the firewalls that administrators have, each with the same idea: the remote machine reaches 8080 and not 8081, and the container n
+// reaches the remote machine's 7000 and not its 7001.
+func rulers() []ruler {
+	const accepted = `ct state established,related accept ; `
+	return []ruler{
+		{"DOCKER-USER", []string{
+			"iptables -I DOCKER-USER -p tcp -m conntrack --ctorigdstport 8081 -j DROP", "iptables -I DOCKER-USER -p udp -m conntrack --ctorigdstport 8081 -j DROP",
+			"iptables -I DOCKER-USER -p tcp --dport 7001 -j REJECT", "iptables -I DOCKER-USER -p udp --dport 7001 -j DROP",
+		}, "DOCKER-USER"},
+		{"nft, policy drop", []string{
+			"nft add table inet guard ; add chain inet guard way { type filter hook forward priority 10 ; policy drop ; } ; " +
+				"add rule inet guard way " + accepted + "add rule inet guard way meta l4proto tcp ct original proto-dst 8080 accept ; " +
+				"add rule inet guard way meta l4proto udp ct original proto-dst 8080 accept ; " +
+				"add rule inet guard way meta l4proto { tcp, udp } th dport 7000 accept",
+		}, "guard"},
+		{"as ufw does it", []string{
+			"iptables -N ufw-before-forward", "iptables -N ufw-user-forward", "iptables -I FORWARD -j ufw-before-forward",
+			"iptables -A ufw-before-forward -m conntrack --ctstate INVALID -j DROP",
+			"iptables -A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+			"iptables -A ufw-before-forward -j ufw-user-forward",
+			"iptables -A ufw-user-forward -m conntrack --ctorigdstport 8081 -j DROP",
+			"iptables -A ufw-user-forward -p tcp --dport 7001 -j REJECT", "iptables -A ufw-user-forward -p udp --dport 7001 -j DROP",
+		}, "ufw-before-forward"},
+	}
+}
+
+// command runs one as the host's administrator. What is behind nft is one word.
+func (s site) command(t testing.TB, line string) string {
+	t.Helper()
+	tool, rest, _ := strings.Cut(line, " ")
+	if tool == "nft" {
+		return s.NS.Run(t, tool, rest)
+	}
+	return s.NS.Run(t, tool, words(rest)...)
+}
+
+// countForward has the kernel count what it forwards, in front of all rules.
+func (s site) countForward(t testing.TB) {
+	t.Helper()
+	s.command(t, "nft add table inet count ; add chain inet count way { type filter hook forward priority -400 ; } ; add counter inet count seen ; "+
+		"add rule inet count way counter name seen")
+}
+
+// forwarded is how many packets the kernel has forwarded since countForward.
+func (s site) forwarded(t testing.TB) int {
+	t.Helper()
+	var out struct {
+		NFTables []struct {
+			Counter *struct{ Packets int }
+		}
+	}
+	if err := json.Unmarshal([]byte(s.NS.Run(t, "nft", "-j", "list counter inet count seen")), &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range out.NFTables {
+		if o.Counter != nil {
+			return o.Counter.Packets
+		}
+	}
+	t.Fatal("no counter")
+	return 0
+}
+
+// mode waits until docker0 is in a mode, and gives the reason.
+func (s site) awaitMode(t testing.TB, mode string) (reason string) {
+	t.Helper()
+	lab.Eventually(t, 30*time.Second, func() error {
+		b := s.Status(t).Bridges[0]
+		if b.Mode != mode {
+			return fmt.Errorf("docker0 is in mode %s (%s), want %s", b.Mode, b.Reason, mode)
+		}
+		reason = b.Reason
+		return nil
+	})
+	return reason
+}
+
+// offloadHost is a host with what rulers speak of.
+func offloadHost(t *testing.T) (s site, web, n *lab.Container) {
+	h := suite.NewHost(t, lab.Default)
+	s = site{h, h.Instance(t)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.Report(t)
+		}
+	})
+	s.Remote.Serve(t, "far", ":7000")
+	s.Remote.Serve(t, "far", ":7001")
+	web = h.Run(t, "web", "-p", "8080:80", "-p", "8080:80/udp", "-p", "8081:81", "-p", "8081:81/udp")
+	return s, web, h.Run(t, "n")
+}
+
+// offloadLoad is connections in both directions that the rulers let through.
+func offloadLoad(t *testing.T, s site, n *lab.Container, count int) *lab.Load {
+	return lab.StartLoad(t, 20*time.Millisecond,
+		lab.Line{Name: "in", From: s.Remote, Network: "tcp", To: lab.At(lab.HostIP, 8080), Server: "web", Count: count},
+		lab.Line{Name: "in", From: s.Remote, Network: "udp", To: lab.At(lab.HostIP, 8080), Server: "web", Count: count},
+		lab.Line{Name: "out", From: n.NS, Network: "tcp", To: lab.At(lab.RemoteIP, 7000), Server: "far", Count: count},
+		lab.Line{Name: "out", From: n.NS, Network: "udp", To: lab.At(lab.RemoteIP, 7000), Server: "far", Count: count})
+}
+
+// relieved waits until the kernel has next to nothing to forward any more of a load that goes on.
+func (s site) relieved(t *testing.T, load *lab.Load) {
+	t.Helper()
+	lab.Eventually(t, 60*time.Second, func() error {
+		before := s.forwarded(t)
+		exchanges := 0
+		for range 5 {
+			r := load.Round(t)
+			if err := r.Err(); err != nil {
+				t.Fatal(err)
+			}
+			exchanges += r.Exchanges
+		}
+		// An exchange is two packets, and of TCP some more.
+		if got := s.forwarded(t) - before; got > exchanges/5 {
+			return fmt.Errorf("the kernel has forwarded %d packets of %d exchanges", got, exchanges)
+		}
+		return nil
+	})
+}
+
+// K-11, K-12: under a firewall of somebody else's the same is let through as without ebpfnet, and ebpfnet carries what is established.
+func TestOffload(t *testing.T) {
+	for _, r := range rulers() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			s, _, n := offloadHost(t)
+			for _, line := range r.up {
+				s.command(t, line)
+			}
+			s.countForward(t)
+			decisions := func(when string) {
+				t.Helper()
+				both(t, func(t *testing.T, network string) {
+					eq(t, when+": who answers at 8080", s.Remote.Ask(t, network, lab.At(lab.HostIP, 8080)).Name, "web")
+					eq(t, when+": who answers at 7000", n.NS.Ask(t, network, lab.At(lab.RemoteIP, 7000)).Name, "far")
+					s.Remote.Unanswered(t, network, lab.At(lab.HostIP, 8081))
+					n.NS.Unanswered(t, network, lab.At(lab.RemoteIP, 7001))
+				})
+			}
+			decisions("before")
+			s.Attach(t, docker0()...)
+			if reason := s.awaitMode(t, "offload"); !strings.Contains(reason, r.say) {
+				t.Errorf("the reason is %q, and does not name %s", reason, r.say)
+			}
+			decisions("attached")
+			load := offloadLoad(t, s, n, 3)
+			s.relieved(t, load)
+			decisions("carried")
+			before := s.Scrape(t)
+			for range 20 {
+				load.Round(t)
+			}
+			after := s.Scrape(t)
+			for _, path := range []string{"in", "out"} {
+				if got := after.Forwarded(path) - before.Forwarded(path); got < 40 {
+					t.Errorf("%g packets were delivered by path %s", got, path)
+				}
+			}
+			load.Stop()
+		})
+	}
+}
