@@ -88,6 +88,8 @@ const (
 	bridgeDevice
 	uplinkDevice
 	overlayDevice
+	nearDevice
+	farDevice
 )
 
 func newAgent(o Options, h Host, s State) *Agent {

@@ -271,6 +271,8 @@ func (d *fakeDatapath) AttachBridge(i int) error { return d.put(i, "bridge") }
 func (d *fakeDatapath) AttachUplink(i int) error { return d.put(i, "uplink") }
 
 func (d *fakeDatapath) AttachOverlay(i int) error { return d.put(i, "overlay") }
+func (d *fakeDatapath) AttachNear(i int) error    { return d.put(i, "near") }
+func (d *fakeDatapath) AttachFar(i int) error     { return d.put(i, "far") }
 
 // noOverlay is a host that nobody reaches.
 type noOverlay struct{}
@@ -280,8 +282,12 @@ func (noOverlay) FindPublic(netip.Addr, string) (tunnel.Public, error) {
 }
 func (noOverlay) Near([]netip.Addr) (map[netip.Addr]int, error) { return nil, nil }
 func (noOverlay) Ensure(tunnel.Device) (int, string, error)     { return 0, "", errors.New("not in a lab") }
-func (noOverlay) Remove(string) error                           { return nil }
-func (noOverlay) SyncRoutes([]tunnel.Route) error               { return nil }
+func (noOverlay) EnsurePair(tunnel.Device) (int, int, string, error) {
+	return 0, 0, "", errors.New("not in a lab")
+}
+func (noOverlay) Reserve(netip.AddrPort) (io.Closer, error) { return nil, errors.New("not in a lab") }
+func (noOverlay) Remove(string) error                       { return nil }
+func (noOverlay) SyncRoutes([]tunnel.Route) error           { return nil }
 
 func (d *fakeDatapath) AttachSockets() error {
 	d.mu.Lock()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"time"
 
@@ -60,6 +61,9 @@ type overlayHost interface {
 	FindPublic(addr netip.Addr, device string) (tunnel.Public, error)
 	Near(hosts []netip.Addr) (map[netip.Addr]int, error)
 	Ensure(tunnel.Device) (ifindex int, done string, err error)
+	EnsurePair(tunnel.Device) (near, far int, done string, err error)
+	// Reserve takes a UDP port until it is closed.
+	Reserve(netip.AddrPort) (io.Closer, error)
 	Remove(device string) error
 	SyncRoutes([]tunnel.Route) error
 }
@@ -87,6 +91,8 @@ type Datapath interface {
 	AttachBridge(ifindex int) error
 	AttachUplink(ifindex int) error
 	AttachOverlay(ifindex int) error
+	AttachNear(ifindex int) error
+	AttachFar(ifindex int) error
 	AttachSockets() error
 	Detach(ifindex int) error
 	DetachSockets() error

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,8 @@ type membership struct {
 	device bool   // it may be there
 	routes bool   // some may be there
 	near   map[netip.Addr]int
+	port   io.Closer // the port of the datagrams; nil: not taken
+	at     netip.AddrPort
 }
 
 // joinNetwork starts to follow etcd, once this host has an address to be reached at.
@@ -135,14 +138,11 @@ func (a *Agent) leasedOverlay() (*policy.Overlay, error) {
 			return nil, err
 		}
 	}
-	if n.Kind == overlay.UDP {
-		return nil, fmt.Errorf("the network's Backend Type is %s, which is not supported yet: it is vxlan or host-gw", n.Kind)
-	}
 	out := &policy.Overlay{
 		Kind: n.Kind, Network: n.Prefix, Subnet: v.Subnet, Public: v.Public, MAC: v.MAC, VNI: n.VNI, Port: n.Port, MTU: mtu, Peers: v.Peers,
-		Direct: n.Kind == overlay.HostGW || n.DirectRouting,
+		Direct: n.Kind == overlay.HostGW || n.DirectRouting, Uplink: a.overlay.public.Name,
 	}
-	if n.Kind == overlay.VXLAN {
+	if n.Kind != overlay.HostGW {
 		out.Addr = v.Subnet.Addr()
 	}
 	return out, nil
@@ -185,30 +185,60 @@ func (a *Agent) findNear(v *policy.Overlay) error {
 	return nil
 }
 
-// ensureTunnel makes the VXLAN device be there where one is needed, and writes its ifindex into what Compile reads.
+// ensureTunnel makes the device be there that leads into the tunnel, where one is needed, and writes its ifindex into what Compile reads.
 func (a *Agent) ensureTunnel(v *policy.Overlay) error {
-	if v == nil || v.Kind != overlay.VXLAN {
+	if v == nil || v.Kind == overlay.HostGW {
 		return a.removeTunnel()
 	}
-	port := uint16(staticPort)
-	if a.overlay.member != nil {
-		port = a.overlay.member.View().Network.Port
-	}
-	d := tunnel.Device{Name: a.overlay.name, Port: port, MTU: v.MTU, MAC: v.MAC, Addr: v.Addr}
+	d := tunnel.Device{Name: a.overlay.name, Port: v.Port, MTU: v.MTU, MAC: v.MAC, Addr: v.Addr}
 	a.overlay.device = true
-	index, done, err := a.host.Overlay.Ensure(d)
+	var done string
+	var err error
+	if v.Kind == overlay.UDP {
+		if err := a.reservePort(netip.AddrPortFrom(v.Public, v.Port)); err != nil {
+			return err
+		}
+		v.Device, v.Far, done, err = a.host.Overlay.EnsurePair(d)
+	} else {
+		a.releasePort()
+		v.Device, done, err = a.host.Overlay.Ensure(d)
+	}
 	if err != nil {
 		return err
 	}
 	if done != "" {
 		a.log.Info("tunnel device", "name", d.Name, "done", done)
 	}
-	v.Device = index
 	return nil
+}
+
+// reservePort keeps the port of the datagrams from everybody else.
+func (a *Agent) reservePort(at netip.AddrPort) error {
+	if a.overlay.port != nil && a.overlay.at == at {
+		return nil
+	}
+	a.releasePort()
+	port, err := a.host.Overlay.Reserve(at)
+	if err != nil {
+		return err
+	}
+	a.overlay.port, a.overlay.at = port, at
+	return nil
+}
+
+func (a *Agent) releasePort() {
+	if a.overlay.port == nil {
+		return
+	}
+	if err := a.overlay.port.Close(); err != nil {
+		a.log.Warn("overlay", "problem", err)
+	}
+	a.overlay.port = nil
 }
 
 // removeTunnel takes the device away where it may be there.
 func (a *Agent) removeTunnel() error {
+	a.releasePort()
 	if !a.overlay.device {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	tables "github.com/ebpfnet/ebpfnet/maps"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
@@ -105,6 +106,10 @@ func (a *Agent) apply(o policy.Observed, in policy.Intent, full bool) error {
 	want := wantedDevices(r)
 	if o.Overlay != nil && o.Overlay.Device != 0 {
 		want[o.Overlay.Device] = device{a.overlay.name, overlayDevice}
+		if o.Overlay.Far != 0 {
+			want[o.Overlay.Device] = device{a.overlay.name, nearDevice}
+			want[o.Overlay.Far] = device{tunnel.FarName(a.overlay.name), farDevice}
+		}
 	}
 	if full {
 		errs = append(errs, a.believeKernel())
@@ -260,7 +265,8 @@ func (a *Agent) attachWanted(want map[int]device) error {
 	for _, k := range []struct {
 		kind   deviceKind
 		attach func(int) error
-	}{{vethDevice, a.dp.AttachVeth}, {bridgeDevice, a.dp.AttachBridge}, {uplinkDevice, a.dp.AttachUplink}, {overlayDevice, a.dp.AttachOverlay}} {
+	}{{vethDevice, a.dp.AttachVeth}, {bridgeDevice, a.dp.AttachBridge}, {uplinkDevice, a.dp.AttachUplink}, {overlayDevice, a.dp.AttachOverlay},
+		{nearDevice, a.dp.AttachNear}, {farDevice, a.dp.AttachFar}} {
 		for _, ifindex := range slices.Sorted(maps.Keys(want)) {
 			d := want[ifindex]
 			if d.kind != k.kind || a.devices[ifindex] == d {

@@ -26,6 +26,7 @@ func (a *Agent) release() error {
 		defer leaving.finish()
 		return a.host.RemoveDatapath()
 	}
+	a.releasePort()
 	err := undo(h, a.state, ports, bridges, a.save)
 	a.watchWith(nil)
 	a.tables.Lock()

@@ -8,6 +8,7 @@
 #include "arrival.h"
 #include "begin.h"
 #include "config.h"
+#include "datagram.h"
 #include "deliver.h"
 #include "event.h"
 #include "forward.h"
@@ -30,7 +31,7 @@ static __always_inline __u32 unmark(struct __sk_buff *skb)
 {
 	__u32 mark = skb->tc_index;
 
-	if (mark != MARK_LEFT && mark != MARK_DONE)
+	if (mark != MARK_LEFT && mark != MARK_DONE && mark != MARK_OPENED)
 		return 0;
 	packet_mark(skb, 0);
 	return mark;
@@ -297,6 +298,32 @@ int to_container(struct __sk_buff *skb)
 	return VERDICT_NEXT;
 }
 
+/* In: a frame from an uplink that nothing is known of yet, and why it is dropped. Out: 0, with that counted and told. */
+GLOBAL int refuse(struct __sk_buff *skb, __u32 reason)
+{
+	struct packet p = {};
+
+	stats_drop(skb, reason);
+	if (monitor) {
+		packet_hold(&p);
+		packet_parse(skb, ZONE_WIRE, &p);
+		packet_hold(&p);
+		event_tell(skb, &p, HOOK_FROM_UPLINK, reason, VERDICT_DROP);
+	}
+	return 0;
+}
+
+/* In: a datagram for the tunnel of this host. Out: the verdict that lets what it holds come in again, or VERDICT_DROP. */
+static __always_inline int unwrap(struct __sk_buff *skb)
+{
+	enum drop_reason reason = datagram_open(skb);
+
+	if (!reason)
+		return VERDICT_REDIRECT;
+	refuse(skb, reason);
+	return VERDICT_DROP;
+}
+
 /* The wire. */
 SEC("tc")
 int from_uplink(struct __sk_buff *skb)
@@ -308,6 +335,8 @@ int from_uplink(struct __sk_buff *skb)
 	/* A device that listens to all also shows the frames that are for others. */
 	if (skb->pkt_type == PACKET_OTHERHOST)
 		return verdict;
+	if (datagram_is_tunnel(skb))
+		return unwrap(skb);
 	reason = packet_parse(skb, ZONE_WIRE, &p);
 	if (!reason && !p.pass)
 		verdict = carry(skb, &p, resolve_uplink, &reason);
@@ -456,7 +485,27 @@ int from_overlay(struct __sk_buff *skb)
 	return done(skb, &p, HOOK_FROM_OVERLAY, reason, verdict);
 }
 
-/* What the host's stack sends into the tunnel: its own, and what was too big for a program. What a program sent is wrapped already. */
+/* What was opened: it comes in by the near end of the pair of devices that the answers leave by. */
+SEC("tc")
+int from_peer(struct __sk_buff *skb)
+{
+	int verdict = VERDICT_NEXT;
+	enum drop_reason reason;
+	struct packet p = {};
+
+	if (unmark(skb) != MARK_OPENED)
+		return verdict;
+	/* The frame is still the one that the datagram came in, for the uplink's address. */
+	bpf_skb_change_type(skb, PACKET_HOST);
+	reason = packet_parse(skb, ZONE_WIRE, &p);
+	if (!reason && !p.pass)
+		verdict = carry(skb, &p, resolve_tunnel, &reason);
+	return done(skb, &p, HOOK_FROM_PEER, reason, verdict);
+}
+
+/*
+ * What the host's stack sends into the tunnel: its own, and what was too big for a program. What a program sent is ready for it already.
+ */
 SEC("tc")
 int to_overlay(struct __sk_buff *skb)
 {
@@ -471,6 +520,34 @@ int to_overlay(struct __sk_buff *skb)
 	if (!reason)
 		reason = p.pass ? DROP_NO_PEER : tunnel_enter(skb, &p);
 	return done(skb, &p, HOOK_TO_OVERLAY, reason, VERDICT_NEXT);
+}
+
+/* What is for another host in a datagram: containers' and the host's own, on the far end of the pair of devices that it was sent through. */
+SEC("tc")
+int to_peer(struct __sk_buff *skb)
+{
+	struct bpf_redir_neigh neigh = {};
+	enum drop_reason reason;
+	struct packet p = {};
+	struct scratch *s;
+
+	unmark(skb);
+	packet_hold(&p);
+	reason = packet_parse(skb, ZONE_LOCAL, &p);
+	packet_hold(&p);
+	s = scratch_get();
+	if (p.pass || !s)
+		reason = DROP_NO_PEER;
+	if (!reason && s) {
+		s->packet = p;
+		reason = datagram_wrap(skb);
+	}
+	if (reason || !s)
+		return done(skb, &p, HOOK_TO_PEER, reason, VERDICT_DROP);
+	neigh.nh_family = FAMILY_INET;
+	neigh.ipv4_nh = s->route.nexthop;
+	skb->tc_index = MARK_DONE;
+	return bpf_redirect_neigh(s->route.oif, &neigh, sizeof(neigh), 0);
 }
 
 /* Never attached: run by the agent to read the clock that the entries' times are in. Out: now, in ticks. */

@@ -23,6 +23,7 @@
 
 /* TCX_NEXT and TC_ACT_UNSPEC: other programs on the hook, and then the stack, go on with the packet. */
 #define VERDICT_NEXT (-1)
+#define VERDICT_REDIRECT 7 /* TCX_REDIRECT and TC_ACT_REDIRECT: what bpf_redirect and its like answer */
 #define VERDICT_DROP 2 /* TCX_DROP and TC_ACT_SHOT */
 
 /* linux/if_packet.h */
@@ -105,7 +106,10 @@ static __always_inline void flow_clamp(struct __sk_buff *skb, const struct packe
 	mss_clamp(skb);
 }
 
-/* Counts a packet between containers of two hosts under the other host. What comes out of the tunnel is counted where that is checked. */
+/*
+ * Counts a packet between containers of two hosts under the other host. What comes out of the tunnel is counted where that is checked, and what
+ * goes in a datagram where that is written.
+ */
 static __always_inline void flow_count_peer(struct __sk_buff *skb, const struct flow4 *f)
 {
 	struct overlay *o = overlay_get();
@@ -117,7 +121,7 @@ static __always_inline void flow_count_peer(struct __sk_buff *skb, const struct 
 		peer = peer_find(f->daddr);
 		if (peer)
 			stats_to_peer(skb, peer->addr);
-	} else if (!o || skb->ifindex != o->ifindex) {
+	} else if (!o || (o->kind != PEER_UDP && skb->ifindex != o->ifindex)) {
 		peer = peer_find(f->saddr);
 		if (peer)
 			stats_from_peer(skb, peer->addr);

@@ -295,7 +295,7 @@ static __noinline enum flow_sync flow_sync(struct __sk_buff *skb, const struct f
 		else
 			bpf_map_update_elem(&flows4, &s->partner_key, &s->partner, BPF_NOEXIST);
 	}
-	if ((f->verb == VERB_NEIGH || f->verb == VERB_VXLAN) && ticks_since(now, f->routed) >= ticks_per_second) {
+	if ((f->verb == VERB_NEIGH || f->verb == VERB_VXLAN || (f->verb == VERB_DEV && f->path == PATH_OVERLAY)) && ticks_since(now, f->routed) >= ticks_per_second) {
 		f->routed = now;
 		way = flow_reroute(skb, key, f);
 		if (way == FLOW_SYNC_STAY)

@@ -128,7 +128,10 @@ static __always_inline bool peer_sends_direct(struct __sk_buff *skb, struct scra
 	return peer_route(skb, s, key.addr, skb->ifindex) && s->route.oif == skb->ifindex && s->route.nexthop == key.addr;
 }
 
-/* In: a packet that the stack sends into the tunnel. Out: 0 with it wrapped for the host that has its destination, or the reason to drop. */
+/*
+ * In: a packet that the stack sends into the tunnel. Out: 0 with it wrapped for the host that has its destination, if this is the place for it;
+ * or the reason to drop.
+ */
 static __always_inline enum drop_reason tunnel_enter(struct __sk_buff *skb, const struct packet *p)
 {
 	struct peer4 *peer = peer_find(p->key.daddr);
@@ -138,6 +141,8 @@ static __always_inline enum drop_reason tunnel_enter(struct __sk_buff *skb, cons
 
 	if (!o || !o->ifindex || !peer || peer->kind == PEER_NONE)
 		return DROP_NO_PEER;
+	if (o->kind == PEER_UDP)
+		return DROP_NONE;
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
 	eth = data;

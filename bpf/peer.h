@@ -15,6 +15,9 @@
 /* What VXLAN adds: IPv4 and UDP headers, its own and the inner link-layer header (RFC 7348, section 5). */
 #define VXLAN_OVERHEAD (20 + 8 + 8 + 14)
 
+/* What a datagram adds: IPv4 and UDP headers. */
+#define UDP_OVERHEAD (20 + 8)
+
 /* Out: whose subnet of the hosts' network holds the address; NULL for what is no part of it. */
 static __always_inline struct peer4 *peer_find(__be32 addr)
 {
@@ -63,6 +66,7 @@ static __always_inline bool peer_way(struct __sk_buff *skb, struct flow4 *f, __b
 	struct scratch *s = scratch_get();
 	struct peer4 *peer = peer_find(to);
 	struct overlay *o;
+	__u16 overhead;
 
 	if (!s || (peer && peer->kind == PEER_NONE))
 		return false;
@@ -78,13 +82,15 @@ static __always_inline bool peer_way(struct __sk_buff *skb, struct flow4 *f, __b
 	o = overlay_get();
 	if (!o || !o->ifindex)
 		return false;
-	f->verb = VERB_VXLAN;
+	/* What is for a datagram gets it behind that device, as what the host sends does. */
+	f->verb = peer->kind == PEER_UDP ? VERB_DEV : VERB_VXLAN;
+	overhead = peer->kind == PEER_UDP ? UDP_OVERHEAD : VXLAN_OVERHEAD;
 	f->nexthop = peer->addr;
 	f->oif = o->ifindex;
 	f->mtu = o->mtu;
 	/* A smaller path MTU on the way to the host is a smaller one for what is wrapped. */
-	if (peer_route(skb, s, peer->addr, dev) && s->route.mtu > VXLAN_OVERHEAD && s->route.mtu - VXLAN_OVERHEAD < f->mtu)
-		f->mtu = s->route.mtu - VXLAN_OVERHEAD;
+	if (peer_route(skb, s, peer->addr, dev) && s->route.mtu > overhead && s->route.mtu - overhead < f->mtu)
+		f->mtu = s->route.mtu - overhead;
 	__builtin_memcpy(f->dmac, peer->mac, sizeof(f->dmac));
 	__builtin_memcpy(f->smac, o->mac, sizeof(f->smac));
 	return true;

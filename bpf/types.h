@@ -54,6 +54,7 @@ enum flow_flag {
 enum mark {
 	MARK_LEFT = 0xeb01, /* from_container has left it to the stack */
 	MARK_DONE = 0xeb02, /* translated and counted */
+	MARK_OPENED = 0xeb03, /* it came in a datagram of the host that has its source */
 };
 
 /* Bits of flow4.tcp, kept alike in both entries of a flow. "Reply" is the answering side. */
@@ -484,6 +485,7 @@ enum drop_reason {
 	DROP_POLICY_INGRESS, /* no rule lets the receiver be sent this */
 	DROP_PUBLISH_FROM,   /* to a published port, by an address that may not use it */
 	DROP_PUBLISH_UPLINK, /* to a published port, by a device that does not lead to it */
+	DROP_CONGESTION, /* came in a datagram that was marked for congestion, and cannot tell of it */
 	DROP_MAX,
 };
 
@@ -517,6 +519,8 @@ enum hook {
 	HOOK_TO_BRIDGE,
 	HOOK_FROM_OVERLAY,
 	HOOK_TO_OVERLAY,
+	HOOK_FROM_PEER,
+	HOOK_TO_PEER,
 	HOOK_MAX,
 } BYTE_ENUM;
 

@@ -25,7 +25,8 @@ const (
 // programs names the datapath's programs of a direction. At most one of them is on a device.
 func (dir direction) programs() []string {
 	if dir == ingress {
-		return []string{bpf.DatapathProgFromContainer, bpf.DatapathProgFromBridge, bpf.DatapathProgFromUplink, bpf.DatapathProgFromOverlay}
+		return []string{bpf.DatapathProgFromContainer, bpf.DatapathProgFromBridge, bpf.DatapathProgFromUplink, bpf.DatapathProgFromOverlay,
+			bpf.DatapathProgFromPeer, bpf.DatapathProgToPeer}
 	}
 	return []string{bpf.DatapathProgToContainer, bpf.DatapathProgToBridge, bpf.DatapathProgToUplink, bpf.DatapathProgToOverlay}
 }
@@ -51,6 +52,16 @@ func (d *Datapath) AttachUplink(ifindex int) error {
 // AttachOverlay puts from_overlay and to_overlay on the device of the tunnel to other hosts.
 func (d *Datapath) AttachOverlay(ifindex int) error {
 	return d.attach(ifindex, bpf.DatapathProgFromOverlay, d.TC.FromOverlay, bpf.DatapathProgToOverlay, d.TC.ToOverlay)
+}
+
+// AttachNear puts from_peer and to_overlay on the near end of the pair of devices that packets for datagrams go through.
+func (d *Datapath) AttachNear(ifindex int) error {
+	return d.attach(ifindex, bpf.DatapathProgFromPeer, d.TC.FromPeer, bpf.DatapathProgToOverlay, d.TC.ToOverlay)
+}
+
+// AttachFar puts to_peer on the far end of that pair, and to_overlay, so that the stack sends nothing there by itself.
+func (d *Datapath) AttachFar(ifindex int) error {
+	return d.attach(ifindex, bpf.DatapathProgToPeer, d.TC.ToPeer, bpf.DatapathProgToOverlay, d.TC.ToOverlay)
 }
 
 func (d *Datapath) attach(ifindex int, from string, fromProg *ebpf.Program, to string, toProg *ebpf.Program) error {

@@ -10,6 +10,7 @@ func (d *Datapath) ProgramsByName() map[string]*ebpf.Program {
 		"from_uplink": tc.FromUplink, "to_uplink": tc.ToUplink,
 		"from_bridge": tc.FromBridge, "to_bridge": tc.ToBridge,
 		"from_overlay": tc.FromOverlay, "to_overlay": tc.ToOverlay,
+		"from_peer": tc.FromPeer, "to_peer": tc.ToPeer,
 		"sock_connect4": sock.SockConnect4, "sock_connect6": sock.SockConnect6,
 		"sock_sendmsg4": sock.SockSendmsg4, "sock_sendmsg6": sock.SockSendmsg6,
 		"sock_recvmsg4": sock.SockRecvmsg4, "sock_recvmsg6": sock.SockRecvmsg6,

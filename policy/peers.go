@@ -22,7 +22,9 @@ type Overlay struct {
 	Peers   []overlay.Peer
 	Near    map[netip.Addr]bool // peers' hosts that are reached without a router in between
 	Direct  bool                // near ones are sent to without a tunnel
-	Device  int                 // ifindex of the VXLAN device; 0: none
+	Device  int                 // ifindex of the device that leads into the tunnel; 0: none
+	Far     int                 // ifindex of the other end of the pair that packets for datagrams go through; 0: there is none
+	Uplink  string              // the device that has Public
 	Addr    netip.Addr          // this host's own in the network; invalid: Public stands for it
 }
 

@@ -6,10 +6,11 @@ import (
 	"slices"
 
 	"github.com/ebpfnet/ebpfnet/bpf"
+	"github.com/ebpfnet/ebpfnet/policy/overlay"
 )
 
 // addUplinks attaches the devices that lead outside: those that the user named; else those with a default route; else, on a host without
-// one, every device with an address.
+// one, every device with an address. Where other hosts reach this one is an uplink in any case if a program has to open what they send.
 func (c *compiler) addUplinks() {
 	if len(c.in.Uplinks) > 0 {
 		c.addNamedUplinks()
@@ -18,6 +19,13 @@ func (c *compiler) addUplinks() {
 	routed := slices.ContainsFunc(c.o.Uplinks, func(u Uplink) bool { return u.DefaultRoute })
 	for i := range c.o.Uplinks {
 		u := &c.o.Uplinks[i]
+		if c.opensDatagrams(u.Name) {
+			c.addUplink(u, true)
+			continue
+		}
+		if c.isTunnel(u.Index) {
+			continue
+		}
 		if routed && u.DefaultRoute || !routed && hasOutsideAddr(u) && !u.Bridge && !c.isDockerBridge(u.Name) {
 			c.addUplink(u, routed)
 		}
@@ -26,6 +34,9 @@ func (c *compiler) addUplinks() {
 
 func (c *compiler) addNamedUplinks() {
 	names := slices.Clone(c.in.Uplinks)
+	if c.o.Overlay != nil && c.opensDatagrams(c.o.Overlay.Uplink) {
+		names = append(names, c.o.Overlay.Uplink)
+	}
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		i := slices.IndexFunc(c.o.Uplinks, func(u Uplink) bool { return u.Name == name })
@@ -35,6 +46,16 @@ func (c *compiler) addNamedUplinks() {
 		}
 		c.addUplink(&c.o.Uplinks[i], true)
 	}
+}
+
+// opensDatagrams tells whether other hosts' datagrams come in by a device.
+func (c *compiler) opensDatagrams(name string) bool {
+	return c.o.Overlay != nil && c.o.Overlay.Kind == overlay.UDP && c.o.Overlay.Uplink == name
+}
+
+// isTunnel tells whether a device only leads into the tunnel to other hosts.
+func (c *compiler) isTunnel(ifindex int) bool {
+	return c.o.Overlay != nil && (ifindex == c.o.Overlay.Device || ifindex == c.o.Overlay.Far)
 }
 
 // addUplink attaches one device. Where nobody asked for this one, being an attached bridge is no problem worth a word.

@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Device is a VXLAN device whose tunnel endpoints the programs choose for each packet.
+// Device is what leads to the other hosts: a VXLAN device whose tunnel endpoints the programs choose for each packet, or a pair of devices
+// behind which they put packets into datagrams.
 type Device struct {
 	Name string
-	Port uint16
+	Port uint16 // of VXLAN
 	MTU  int
 	MAC  net.HardwareAddr
 	Addr netip.Addr // this host's in the network, on the device as a /32
@@ -40,10 +41,10 @@ func (d *Device) Ensure() (ifindex int, done string, err error) {
 		return 0, "", fmt.Errorf("find device %s: %w", d.Name, err)
 	default:
 		vxlan, ok := link.(*netlink.Vxlan)
-		if !ok {
+		if !ok && !isPair(link) {
 			return 0, "", fmt.Errorf("device %s is a %s and not ours: rename or remove it", d.Name, link.Type())
 		}
-		if vxlan.FlowBased && vxlan.Port == int(d.Port) && !vxlan.Learning {
+		if ok && vxlan.FlowBased && vxlan.Port == int(d.Port) && !vxlan.Learning {
 			done, err := d.mend(vxlan)
 			return vxlan.Index, done, err
 		}
@@ -65,27 +66,28 @@ func (d *Device) Ensure() (ifindex int, done string, err error) {
 }
 
 // mend sets what can be set on a device that is there.
-func (d *Device) mend(link *netlink.Vxlan) (done string, err error) {
+func (d *Device) mend(link netlink.Link) (done string, err error) {
+	is := link.Attrs()
 	var did []string
-	if !bytes.Equal(link.HardwareAddr, d.MAC) {
+	if !bytes.Equal(is.HardwareAddr, d.MAC) {
 		if err := netlink.LinkSetHardwareAddr(link, d.MAC); err != nil {
 			return "", fmt.Errorf("set the MAC address of %s: %w", d.Name, err)
 		}
 		did = append(did, "MAC address")
 	}
-	if link.MTU != d.MTU {
+	if is.MTU != d.MTU {
 		if err := netlink.LinkSetMTU(link, d.MTU); err != nil {
 			return "", fmt.Errorf("set the MTU of %s to %d: %w", d.Name, d.MTU, err)
 		}
 		did = append(did, "MTU")
 	}
 	// Nobody answers ARP in there; without it the kernel sends to any neighbour at once, and a program writes the address.
-	if link.RawFlags&unix.IFF_NOARP == 0 {
+	if is.RawFlags&unix.IFF_NOARP == 0 {
 		if err := netlink.LinkSetARPOff(link); err != nil {
 			return "", fmt.Errorf("turn ARP off on %s: %w", d.Name, err)
 		}
 	}
-	if link.Flags&net.FlagUp == 0 {
+	if is.Flags&net.FlagUp == 0 {
 		if err := netlink.LinkSetUp(link); err != nil {
 			return "", d.explain(err)
 		}
@@ -156,7 +158,7 @@ func Remove(name string) error {
 	if err != nil {
 		return fmt.Errorf("find device %s: %w", name, err)
 	}
-	if v, ok := link.(*netlink.Vxlan); !ok || !v.FlowBased {
+	if v, ok := link.(*netlink.Vxlan); (!ok || !v.FlowBased) && !isPair(link) {
 		return nil
 	}
 	if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {

@@ -1,6 +1,9 @@
 package tunnel
 
-import "net/netip"
+import (
+	"io"
+	"net/netip"
+)
 
 // Kernel is this package's functions as methods, for whoever wants to put others in their place.
 type Kernel struct{}
@@ -15,6 +18,12 @@ func (Kernel) Near(hosts []netip.Addr) (map[netip.Addr]int, error) { return Near
 
 // Ensure is Device.Ensure.
 func (Kernel) Ensure(d Device) (ifindex int, done string, err error) { return d.Ensure() }
+
+// EnsurePair is Device.EnsurePair.
+func (Kernel) EnsurePair(d Device) (near, far int, done string, err error) { return d.EnsurePair() }
+
+// Reserve is the function of this name.
+func (Kernel) Reserve(at netip.AddrPort) (io.Closer, error) { return Reserve(at) }
 
 // Remove is the function of this name.
 func (Kernel) Remove(device string) error { return Remove(device) }

@@ -14,6 +14,7 @@ import (
 const (
 	vxlan  = `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan"}}`
 	hostGW = `{"Network":"10.200.0.0/16","Backend":{"Type":"host-gw"}}`
+	udp    = `{"Network":"10.200.0.0/16"}`
 )
 
 // settled is how long the hosts may take to know of each other on a busy machine.

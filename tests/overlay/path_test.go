@@ -15,6 +15,32 @@ func TestVXLAN(t *testing.T) {
 	})
 }
 
+// J-1, overlay D6: as TestVXLAN, where the network names no backend: packets travel as all that a UDP datagram holds.
+func TestDatagrams(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w lab.World) {
+		p := newPair(t, w, udp)
+		if mtu := p.hosts[0].Subnet(t)["FLANNEL_MTU"]; mtu != "1472" { // overlay D4
+			t.Errorf("MTU is %s, want 1472", mtu)
+		}
+		wire := p.segment.Router.Capture(t, "h1")
+		directions(t, p, [2]string{p.network(0), p.network(1)})
+		// J-1: what is between the hosts' containers is in datagrams, and they are for the right port.
+		bare, wrapped := 0, 0
+		network := netip.MustParsePrefix("10.200.0.0/16")
+		for _, q := range wire.All(func(q lab.Packet) bool { return q.IP != nil }) {
+			if network.Contains(q.Source().Addr()) || network.Contains(q.Destination().Addr()) {
+				bare++
+			}
+			if q.UDP != nil && q.UDP.DstPort == 8285 {
+				wrapped++
+			}
+		}
+		if bare > 0 || wrapped == 0 {
+			t.Errorf("%d packets of the network are on the wire as they are, and %d datagrams", bare, wrapped)
+		}
+	})
+}
+
 // overlay D2: hosts on one segment need no tunnel where the network says host-gw.
 func TestHostGateway(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w lab.World) {

@@ -56,6 +56,7 @@ func TestPackets(t *testing.T) {
 		{"out", testOut},
 		{"overlay", testOverlay},
 		{"forged", testForged},
+		{"datagrams", testDatagrams},
 		{"nobody", testNobody},
 		{"udplite", testUDPLite},
 		{"zero sum", testZeroSum},

@@ -68,7 +68,7 @@ func (w *world) addressed(h hook, f frame) frame {
 		return f.macs(dev.containerMAC(), w.devices[dev.bridge].mac)
 	case "to_container":
 		return f.macs(w.devices[dev.bridge].mac, dev.containerMAC())
-	case "from_uplink", "from_bridge", "from_overlay":
+	case "from_uplink", "from_bridge", "from_overlay", "from_peer":
 		return f.macs(far, dev.mac)
 	default:
 		return f.macs(dev.mac, far)

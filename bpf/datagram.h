@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * datagram.h: packets between hosts as all that a UDP datagram holds, as flannel's udp backend sends them: an IPv4 and a UDP header before
+ * the packet, and nothing in between.
+ */
+#ifndef EBPFNET_DATAGRAM_H
+#define EBPFNET_DATAGRAM_H
+
+#include <linux/bpf.h>
+#include <linux/ip.h>
+#include <linux/udp.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "csum.h"
+#include "global.h"
+#include "maps.h"
+#include "parse.h"
+#include "peer.h"
+#include "scratch.h"
+#include "stats.h"
+#include "tunnel.h"
+#include "types.h"
+
+/* The two bits of the type of service that tell of congestion (RFC 3168, section 5). */
+#define ECN_MASK 0x03
+#define ECN_CE 0x03
+
+/* What a datagram adds to a packet. The link-layer header that the stack wrote stands before it until the kernel writes another. */
+struct datagram {
+	struct iphdr ip;
+	struct udphdr udp;
+};
+_Static_assert(sizeof(struct datagram) == UDP_OVERHEAD, "what the MTU is smaller by");
+
+/* In: what a UDP datagram is for, in network order. Out: 1 where that is the tunnel of this host. */
+GLOBAL int datagram_for_tunnel(__u32 addr, __u32 port)
+{
+	struct overlay *o = overlay_get();
+
+	return o && o->kind == PEER_UDP && port == o->port && addr == o->local;
+}
+
+/*
+ * In: any frame from an uplink. Out: whether it is a datagram for the tunnel of this host. It is asked before anything else is known, because
+ * what is known then would not find room on the stack beside it. Nobody sends such datagrams with IP options.
+ */
+static __always_inline bool datagram_is_tunnel(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct datagram *d;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
+		return false;
+	if (data + IP_OFF + sizeof(*d) > end) {
+		if (!packet_pull(skb, IP_OFF + sizeof(*d)))
+			return false;
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+	}
+	d = data + IP_OFF;
+	if ((void *)(d + 1) > end || d->ip.version != 4 || d->ip.ihl != sizeof(d->ip) / 4 || d->ip.protocol != IPPROTO_UDP)
+		return false;
+	return datagram_for_tunnel(d->ip.daddr, d->udp.dest);
+}
+
+/* Writes the outer headers into room for them. Congestion can be marked on the way where the packet can tell of it (RFC 6040, section 4.1). */
+static __always_inline long datagram_write(struct __sk_buff *skb, const struct overlay *o, __be32 host, __u16 len, __u8 ecn)
+{
+	struct datagram d = {};
+
+	d.ip.version = 4;
+	d.ip.ihl = sizeof(d.ip) / 4;
+	d.ip.tos = ecn;
+	d.ip.tot_len = bpf_htons(len + sizeof(d));
+	/* Only who has the whole datagram finds the packet in it. With this bit nobody cuts it, and it needs no id (RFC 6864, section 4.1). */
+	d.ip.frag_off = bpf_htons(IP_DONT_FRAGMENT);
+	d.ip.ttl = TUNNEL_TTL;
+	d.ip.protocol = IPPROTO_UDP;
+	d.ip.saddr = o->local;
+	d.ip.daddr = host;
+	d.ip.check = ~csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&d.ip, sizeof(d.ip), 0));
+	/* What a receiver of flannel's answers to, and what an error about the datagram is found by. */
+	d.udp.source = d.udp.dest = o->port;
+	/* No checksum (RFC 768): the packet inside has its own. */
+	d.udp.len = bpf_htons(len + sizeof(d.udp));
+	return bpf_skb_store_bytes(skb, IP_OFF, &d, sizeof(d), 0);
+}
+
+/*
+ * In: in scratch a packet that has come through the pair of devices, so that it has whole checksums and is no larger than a wire takes. Out:
+ * 0 with it in a datagram for the host that has its destination, and the way there in scratch; or the reason to drop.
+ */
+GLOBAL int datagram_wrap(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	struct overlay *o = overlay_get();
+	struct peer4 *peer;
+	__be32 host;
+	__u8 tos;
+
+	if (!s || !o || o->kind != PEER_UDP)
+		return DROP_NO_PEER;
+	peer = peer_find(s->packet.key.daddr);
+	if (!peer || peer->kind != PEER_UDP)
+		return DROP_NO_PEER;
+	host = peer->addr;
+	if (bpf_skb_load_bytes(skb, IP_OFF + offsetof(struct iphdr, tos), &tos, sizeof(tos)))
+		return DROP_TRUNCATED;
+	if (!peer_route(skb, s, host, skb->ifindex))
+		return DROP_NO_PEER;
+	if (bpf_skb_adjust_room(skb, sizeof(struct datagram), BPF_ADJ_ROOM_MAC, 0))
+		return DROP_REWRITE;
+	if (datagram_write(skb, o, host, s->packet.tot_len, tos & ECN_MASK))
+		return DROP_REWRITE;
+	stats_to_peer(skb, host);
+	return DROP_NONE;
+}
+
+/*
+ * In: a datagram for this host's tunnel, with sane headers. Out: 0 with the packet that it holds in its place, about to come in by the device
+ * that answers leave by, for from_peer, and for the stack behind it, which may ask for that (net.ipv4.conf.*.rp_filter). Or the reason to drop
+ * it: it is not from the host that has the packet's source, it is only a piece, or it was marked for congestion around a packet that cannot
+ * tell of it (RFC 6040, section 4.2).
+ */
+GLOBAL int datagram_open(struct __sk_buff *skb)
+{
+	struct overlay *o = overlay_get();
+	struct iphdr outer, inner;
+	struct peer4 *peer;
+	const __u32 room = sizeof(struct datagram);
+	__u8 tos;
+
+	if (!o || bpf_skb_load_bytes(skb, IP_OFF, &outer, sizeof(outer)))
+		return DROP_TRUNCATED;
+	if (outer.frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET_MASK))
+		return DROP_FRAGMENT;
+	if (bpf_skb_load_bytes(skb, IP_OFF + room, &inner, sizeof(inner)))
+		return DROP_TRUNCATED;
+	if (inner.version != 4)
+		return DROP_IP_HEADER;
+	peer = peer_find(inner.saddr);
+	if (!peer || peer->kind != PEER_UDP || peer->addr != outer.saddr)
+		return DROP_NOT_PEER;
+	if ((outer.tos & ECN_MASK) == ECN_CE && !(inner.tos & ECN_MASK))
+		return DROP_CONGESTION;
+	stats_from_peer(skb, peer->addr);
+	if (bpf_skb_adjust_room(skb, -(__s32)room, BPF_ADJ_ROOM_MAC, 0))
+		return DROP_REWRITE;
+	if ((outer.tos & ECN_MASK) == ECN_CE && (inner.tos & ECN_MASK) != ECN_CE) {
+		tos = inner.tos | ECN_CE;
+		/* The type of service is the lower byte of its word. */
+		inner.check = csum_apply(inner.check, (__u32)bpf_htons((__u16)~inner.tos) + bpf_htons(tos));
+		if (bpf_skb_store_bytes(skb, IP_OFF + offsetof(struct iphdr, tos), &tos, sizeof(tos), 0) ||
+		    bpf_skb_store_bytes(skb, IP_OFF + offsetof(struct iphdr, check), &inner.check, sizeof(inner.check), 0))
+			return DROP_REWRITE;
+	}
+	skb->tc_index = MARK_OPENED;
+	bpf_redirect(o->ifindex, BPF_F_INGRESS);
+	return DROP_NONE;
+}
+
+#endif
