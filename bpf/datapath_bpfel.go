@@ -106,7 +106,8 @@ const (
 	DatapathDropReasonDROP_POLICY_INGRESS    DatapathDropReason = 25
 	DatapathDropReasonDROP_PUBLISH_FROM      DatapathDropReason = 26
 	DatapathDropReasonDROP_PUBLISH_UPLINK    DatapathDropReason = 27
-	DatapathDropReasonDROP_MAX               DatapathDropReason = 28
+	DatapathDropReasonDROP_CONGESTION        DatapathDropReason = 28
+	DatapathDropReasonDROP_MAX               DatapathDropReason = 29
 )
 
 type DatapathEndpoint4 struct {
@@ -255,7 +256,9 @@ const (
 	DatapathHookHOOK_TO_BRIDGE      DatapathHook = 6
 	DatapathHookHOOK_FROM_OVERLAY   DatapathHook = 7
 	DatapathHookHOOK_TO_OVERLAY     DatapathHook = 8
-	DatapathHookHOOK_MAX            DatapathHook = 9
+	DatapathHookHOOK_FROM_PEER      DatapathHook = 9
+	DatapathHookHOOK_TO_PEER        DatapathHook = 10
+	DatapathHookHOOK_MAX            DatapathHook = 11
 )
 
 type DatapathHostAddr4 struct {
@@ -650,10 +653,12 @@ const (
 	DatapathProgFromBridge     = "from_bridge"
 	DatapathProgFromContainer  = "from_container"
 	DatapathProgFromOverlay    = "from_overlay"
+	DatapathProgFromPeer       = "from_peer"
 	DatapathProgFromUplink     = "from_uplink"
 	DatapathProgToBridge       = "to_bridge"
 	DatapathProgToContainer    = "to_container"
 	DatapathProgToOverlay      = "to_overlay"
+	DatapathProgToPeer         = "to_peer"
 	DatapathProgToUplink       = "to_uplink"
 	DatapathVarCountPackets    = "count_packets"
 	DatapathVarEventsLost      = "events_lost"
@@ -714,10 +719,12 @@ type DatapathProgramSpecs struct {
 	FromBridge    *ebpf.ProgramSpec `ebpf:"from_bridge"`
 	FromContainer *ebpf.ProgramSpec `ebpf:"from_container"`
 	FromOverlay   *ebpf.ProgramSpec `ebpf:"from_overlay"`
+	FromPeer      *ebpf.ProgramSpec `ebpf:"from_peer"`
 	FromUplink    *ebpf.ProgramSpec `ebpf:"from_uplink"`
 	ToBridge      *ebpf.ProgramSpec `ebpf:"to_bridge"`
 	ToContainer   *ebpf.ProgramSpec `ebpf:"to_container"`
 	ToOverlay     *ebpf.ProgramSpec `ebpf:"to_overlay"`
+	ToPeer        *ebpf.ProgramSpec `ebpf:"to_peer"`
 	ToUplink      *ebpf.ProgramSpec `ebpf:"to_uplink"`
 }
 
@@ -892,10 +899,12 @@ type DatapathPrograms struct {
 	FromBridge    *ebpf.Program `ebpf:"from_bridge"`
 	FromContainer *ebpf.Program `ebpf:"from_container"`
 	FromOverlay   *ebpf.Program `ebpf:"from_overlay"`
+	FromPeer      *ebpf.Program `ebpf:"from_peer"`
 	FromUplink    *ebpf.Program `ebpf:"from_uplink"`
 	ToBridge      *ebpf.Program `ebpf:"to_bridge"`
 	ToContainer   *ebpf.Program `ebpf:"to_container"`
 	ToOverlay     *ebpf.Program `ebpf:"to_overlay"`
+	ToPeer        *ebpf.Program `ebpf:"to_peer"`
 	ToUplink      *ebpf.Program `ebpf:"to_uplink"`
 }
 
@@ -905,10 +914,12 @@ func (p *DatapathPrograms) Close() error {
 		p.FromBridge,
 		p.FromContainer,
 		p.FromOverlay,
+		p.FromPeer,
 		p.FromUplink,
 		p.ToBridge,
 		p.ToContainer,
 		p.ToOverlay,
+		p.ToPeer,
 		p.ToUplink,
 	)
 }
