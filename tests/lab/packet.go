@@ -41,6 +41,9 @@ func decode(p Packet) Packet {
 	return p
 }
 
+// Decode reads a frame that was found inside of another.
+func Decode(frame []byte) Packet { return decode(Packet{Data: frame}) }
+
 // Source is the packet's address and port; the port is 0 where it has none.
 func (p Packet) Source() netip.AddrPort {
 	return p.end(func() []byte { return p.IP.SrcIP }, func() uint16 {

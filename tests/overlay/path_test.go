@@ -12,6 +12,7 @@ func TestVXLAN(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w lab.World) {
 		p := newPair(t, w, vxlan)
 		directions(t, p, [2]string{p.network(0), p.network(1)})
+		checksums(t, p)
 	})
 }
 
