@@ -20,6 +20,7 @@ import (
 	"github.com/ebpfnet/ebpfnet/agent/client"
 	"github.com/ebpfnet/ebpfnet/agent/monitor"
 	"github.com/ebpfnet/ebpfnet/agent/observe"
+	"github.com/ebpfnet/ebpfnet/agent/offload"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
@@ -46,6 +47,7 @@ type lab struct {
 	docker   bool
 	torn     bool
 	foreign  []string
+	ruled    chan struct{}
 	sockets  map[uint16]string // what listens on a port
 	changes  chan struct{}
 
@@ -63,7 +65,7 @@ type lab struct {
 func newLab(t testing.TB, o policy.Observed) *lab {
 	dir := t.TempDir()
 	l := &lab{
-		t: t, observed: o, docker: true, changes: make(chan struct{}, 1), sockets: map[uint16]string{},
+		t: t, observed: o, docker: true, changes: make(chan struct{}, 1), ruled: make(chan struct{}, 1), sockets: map[uint16]string{},
 		fdb:      &fakeFDB{entries: map[fdbEntry]netlink.Neigh{}},
 		conf:     filepath.Join(dir, "conf"),
 		programs: map[int][]string{},
@@ -128,6 +130,9 @@ func (l *lab) start(background bool) {
 		BridgePorts:      func([]string) (map[int]bool, error) { return map[int]bool{}, nil },
 		FDB:              l.fdb,
 		Sysctls:          sysctls{root: l.conf},
+		OpenConntrack:    func() (Conntrack, error) { return noConntrack{}, nil },
+		ListenConntrack:  func() (offload.Events, error) { return noConntrack{make(chan struct{})}, nil },
+		Route:            noRoute,
 		ObserveReconcile: func(time.Duration, error) {},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -215,7 +220,7 @@ func (l *lab) Observe(context.Context) (policy.Observed, error) {
 }
 
 func (l *lab) Changes() <-chan struct{} { return l.changes }
-func (l *lab) Ruled() <-chan struct{}   { return nil }
+func (l *lab) Ruled() <-chan struct{}   { return l.ruled }
 func (l *lab) ForgetRules()             {}
 
 func (l *lab) Torn() bool {
@@ -331,7 +336,12 @@ func (d *fakeDatapath) NewTrial([]string, []maps.FlowEntry) (*loader.Trial, erro
 	return nil, errors.New("not in a lab")
 }
 
-func (d *fakeDatapath) MoveEpoch() error                                            { return nil }
+func (d *fakeDatapath) MoveEpoch() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.op("move epoch")
+	return nil
+}
 func (d *fakeDatapath) Flow(bpf.FlowKey) (bpf.Flow, bool, error)                    { return bpf.Flow{}, false, nil }
 func (d *fakeDatapath) DeleteFlow(bpf.FlowKey, func(*bpf.Flow) bool) (bool, error)  { return false, nil }
 func (d *fakeDatapath) DeleteFlows(func(*bpf.FlowKey, *bpf.Flow) bool) (int, error) { return 0, nil }

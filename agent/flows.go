@@ -76,6 +76,7 @@ func (n *flowNamer) row(r *maps.FlowRow) api.Flow {
 		Bytes:      r.Flow.Bytes,
 		Age:        float64(maps.TicksSince(n.now, r.Flow.Created)) / n.ticks,
 		Idle:       float64(maps.TicksSince(n.now, r.Flow.Seen)) / n.ticks,
+		Offloaded:  r.Flow.Flags&bpf.DatapathFlowFlagFLOW_OFFLOAD != 0,
 	}
 	if f.Container == "" {
 		f.Container = n.endpoints[r.Flow.DstId]

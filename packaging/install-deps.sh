@@ -16,6 +16,7 @@ demo=(
 test=(
 	"${demo[@]}"
 	nft:nftables
+	conntrack:conntrack
 	ethtool:ethtool
 	ping:iputils-ping
 	traceroute:traceroute

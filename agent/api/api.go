@@ -160,6 +160,7 @@ type Flow struct {
 	Reply      Traffic `json:"reply"` // the answering direction's share
 	Age        float64 `json:"age"`
 	Idle       float64 `json:"idle"`
+	Offloaded  bool    `json:"offloaded,omitempty"` // the kernel tracks it too, and its rules decide
 }
 
 // Traffic is a number of packets and their bytes.

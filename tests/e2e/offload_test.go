@@ -181,3 +181,186 @@ func TestOffload(t *testing.T) {
 		})
 	}
 }
+
+// stalled waits until a load's connections are answered no more.
+func stalled(t *testing.T, what string, within time.Duration, ask func() error) {
+	t.Helper()
+	lab.Eventually(t, within, func() error {
+		if err := ask(); err == nil {
+			return fmt.Errorf("%s is still answered", what)
+		}
+		return nil
+	})
+}
+
+// talk is a connection that is asked often enough to be carried.
+func (s site) talk(t *testing.T, from *lab.Netns, network, to string) *lab.Client {
+	t.Helper()
+	c := from.Dial(t, network, to)
+	// The kernel calls a UDP flow assured after two seconds.
+	s.awaitCarried(t, c)
+	return c
+}
+
+// awaitCarried asks until the kernel has nothing to forward of it any more.
+func (s site) awaitCarried(t *testing.T, c *lab.Client) {
+	t.Helper()
+	lab.Eventually(t, 60*time.Second, func() error {
+		before := s.forwarded(t)
+		const questions = 50
+		for range questions {
+			if _, err := c.TryAsk(); err != nil {
+				t.Fatalf("%s: %v", c.Conn().LocalAddr(), err)
+			}
+		}
+		if got := s.forwarded(t) - before; got > questions {
+			return fmt.Errorf("the kernel has forwarded %d packets of %d questions", got, questions)
+		}
+		return nil
+	})
+}
+
+// offloaded are the flows that are carried for the kernel.
+func (s site) offloaded(t testing.TB) (n int) {
+	t.Helper()
+	for _, f := range s.Flows(t) {
+		if f.Offloaded {
+			n++
+		}
+	}
+	return n
+}
+
+// K-11: a rule that comes later stops an established flow, whoever tells of it: nf_tables, nobody, or nobody to an agent that is dead. What the
+// kernel forgets is forgotten, and what it would forget without packets it keeps.
+func TestOffloadChanges(t *testing.T) {
+	t.Parallel()
+	s, _, n := offloadHost(t)
+	s.countForward(t)
+	s.command(t, "nft add table inet guard ; add set inet guard gone { type ipv4_addr ; } ; add set inet guard let { type ipv4_addr ; timeout 1h ; } ; "+
+		"add chain inet guard way { type filter hook forward priority 10 ; } ; add rule inet guard way ip saddr @gone drop")
+	s.NS.SetSysctl(t, "net/netfilter/nf_conntrack_udp_timeout_stream", "5")
+	s.Attach(t, docker0()...)
+	s.awaitMode(t, "offload")
+	whole := t
+	in, out := s.talk(t, s.Remote, "udp", lab.At(lab.HostIP, 8080)), s.talk(t, n.NS, "tcp", lab.At(lab.RemoteIP, 7000))
+	if got := s.offloaded(t); got != 2 {
+		t.Errorf("%d flows are offloaded, want 2", got)
+	}
+	asked := 0
+	ask := func(c *lab.Client) func() error {
+		return func() error {
+			asked++
+			_, err := c.Client.Ask(fmt.Sprintf("question-%d", asked), 2*lab.Doubt)
+			return err
+		}
+	}
+	again := func(c *lab.Client) {
+		t.Helper()
+		lab.Eventually(t, 30*time.Second, ask(c))
+		s.awaitCarried(t, c)
+	}
+
+	t.Run("entry kept alive", func(t *testing.T) {
+		entry := func() string {
+			for line := range strings.Lines(s.NS.Run(t, "conntrack", "-L", "-p", "udp", "--orig-port-dst", "8080", "-o", "id")) {
+				if _, id, ok := strings.Cut(line, "id="); ok {
+					return strings.TrimSpace(id)
+				}
+			}
+			return "none"
+		}
+		before := entry()
+		for deadline := time.Now().Add(8 * time.Second); time.Now().Before(deadline); {
+			in.Ask(t)
+		}
+		if after := entry(); before == "none" || after != before {
+			t.Errorf("the kernel's entry is %s, and was %s", after, before)
+		}
+	})
+	t.Run("forgotten with the kernel's", func(t *testing.T) {
+		s.NS.Run(t, "conntrack", "-D", "-p", "udp", "--orig-port-dst", "8080")
+		lab.Eventually(t, lab.Patience, func() error {
+			if got := s.offloaded(t); got != 1 {
+				return fmt.Errorf("%d flows are offloaded, want 1", got)
+			}
+			return nil
+		})
+		again(in)
+	})
+	t.Run("a rule", func(t *testing.T) {
+		s.command(t, "nft add element inet guard gone { "+lab.RemoteIP+" , "+n.IP.String()+" }")
+		// Answers to what went before may be on their way.
+		stalled(t, "in", lab.Patience, ask(in))
+		stalled(t, "out", lab.Patience, ask(out))
+		for range 3 {
+			if ask(in)() == nil {
+				t.Error("in is answered")
+			}
+		}
+		s.command(t, "nft flush set inet guard gone")
+		again(in)
+		out.Close()
+		out = s.talk(whole, n.NS, "tcp", lab.At(lab.RemoteIP, 7000))
+	})
+	t.Run("a rule by time, of which nobody tells", func(t *testing.T) {
+		s.command(t, "nft add element inet guard let { "+lab.RemoteIP+" timeout 7s } ; add rule inet guard way udp dport 80 ip saddr != @let drop")
+		again(in)
+		began := time.Now()
+		stalled(t, "in", 30*time.Second, ask(in))
+		t.Logf("stopped %v after it was carried", time.Since(began).Round(100*time.Millisecond))
+		s.command(t, "nft flush chain inet guard way ; add rule inet guard way ip saddr @gone drop")
+		again(in)
+	})
+	t.Run("a rule, and no agent", func(t *testing.T) {
+		killAgent(t, s, true)
+		s.command(t, "nft add element inet guard gone { "+lab.RemoteIP+" }")
+		stalled(t, "in", 10*time.Second, ask(in))
+		s.command(t, "nft flush set inet guard gone")
+		lab.Eventually(t, 30*time.Second, ask(in))
+		s.Attach(t, docker0()...)
+		again(in)
+	})
+	t.Run("publish", func(t *testing.T) {
+		o := s.Try(t, "publish", "9000:80", n.IP.String())
+		eq(t, "exit code", o.Code, 1)
+		oneLine(t, o, "mode offload", "docker run -p")
+	})
+	t.Run("detach", func(t *testing.T) {
+		s.Ebpfnet(t, "detach", "--all", "--yes")
+		in.Ask(t)
+		out.Ask(t)
+	})
+}
+
+// K-11: a bridge in mode auto follows the rules while it is in use, there and back, and breaks nothing that they let through.
+func TestOffloadSwitches(t *testing.T) {
+	t.Parallel()
+	s, _, n := offloadHost(t)
+	s.Attach(t, docker0()...)
+	s.awaitMode(t, "native")
+	load := offloadLoad(t, s, n, 5)
+	good := func(when string) {
+		t.Helper()
+		r := load.Round(t)
+		t.Logf("%s: %v", when, r)
+		if err := r.Err(); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	good("native")
+	s.countForward(t) // a rule in the forward hook
+	s.awaitMode(t, "offload")
+	good("offload")
+	s.relieved(t, load)
+	s.command(t, "nft delete table inet count")
+	s.awaitMode(t, "native")
+	good("native again")
+	s.countForward(t)
+	s.awaitMode(t, "offload")
+	s.relieved(t, load)
+	eq(t, "mode", s.Status(t).Mode, "offload")
+	s.Ebpfnet(t, "detach", "--all", "--yes")
+	good("detached")
+	load.Stop()
+}

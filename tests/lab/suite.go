@@ -83,7 +83,7 @@ func prerequisites() []string {
 	}
 	for tool, pkg := range map[string]string{
 		"ip": "iproute2", "nsenter": "util-linux", "dockerd": "docker.io", "docker": "docker.io", "containerd": "containerd",
-		"runc": "runc", "iptables": "iptables", "ethtool": "ethtool", "nft": "nftables", "curl": "curl", "busybox": "busybox-static",
+		"runc": "runc", "iptables": "iptables", "ethtool": "ethtool", "nft": "nftables", "conntrack": "conntrack", "curl": "curl", "busybox": "busybox-static",
 		"etcd": "etcd-server", "etcdctl": "etcd-client", "go": "the Go toolchain",
 	} {
 		if _, err := exec.LookPath(tool); err != nil {
