@@ -25,7 +25,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build deb generate test race test-deps parity load fuzz soak kernels lint demo demo-clean clean
+.PHONY: help build deb generate test race test-deps parity load fuzz soak service kernels lint demo demo-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -60,6 +60,10 @@ parity: ## what clients get on stock Docker and on ebpfnet, case by case, side b
 
 soak: test-deps ## load in every direction while everything comes, goes, dies and restarts, for SOAK; root
 	SOAK=$(SOAK) $(GO) test ./tests/e2e -run 'TestSoak|TestCycles' -count=1 -timeout 3h -v
+
+service: test-deps ## the Debian package under a systemd of its own: restarted, killed, hung, stopped and switched off under traffic; root
+	mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
+	$(GO) test ./tests/e2e -run 'TestService$$|TestDebianPackage' -count=1 -timeout 20m -v
 
 load: test-deps ## 60,000 masqueraded connections to one port, and 200,000 to many, all at once (LOAD=20: a fifth of that); root
 	LOAD=$(LOAD) $(GO) test ./tests/load -count=1 -timeout 20m -v

@@ -26,7 +26,7 @@ func snapshot(t testing.TB, s site) []string {
 			}
 		}
 	}
-	volatile := regexp.MustCompile(`(hello_timer|tcn_timer|topology_change_timer|gc_timer|message_age|forward_delay_timer|hold_timer) +\S+|\b(qlen|numtxqueues) \d+`)
+	volatile := regexp.MustCompile(`(hello_timer|tcn_timer|topology_change_timer|gc_timer|message_age|forward_delay_timer|hold_timer) +\S+|\b(qlen|numtxqueues) \d+|\blink-netns(id)? \S+`)
 	add("link", volatile.ReplaceAllString(s.NS.Run(t, "ip", "-d", "-o", "link", "show"), ""))
 	add("address", regexp.MustCompile(`valid_lft.*|tentative|dadfailed`).ReplaceAllString(s.NS.Run(t, "ip", "-o", "address", "show"), ""))
 	add("route", s.NS.Run(t, "ip", "route", "show", "table", "all"))

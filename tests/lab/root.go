@@ -19,6 +19,7 @@ type Root struct {
 	Changes string
 	path    string
 	host    *Host
+	booted  bool
 }
 
 // Root makes one that lasts until the test ends.
@@ -69,6 +70,32 @@ func (h *Host) Root(t testing.TB) *Root {
 
 // Path leads to a file of the root from outside.
 func (r *Root) Path(name string) string { return filepath.Join(r.path, name) }
+
+// Docker puts the socket of the host's dockerd where programs look for it.
+func (r *Root) Docker(t testing.TB) {
+	t.Helper()
+	at := r.Path("/run/docker.sock")
+	if err := os.WriteFile(at, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount(strings.TrimPrefix(r.host.DockerHost(), "unix://"), at, "", syscall.MS_BIND, ""); err != nil {
+		t.Fatalf("mount docker's socket: %v", err)
+	}
+}
+
+// Forget takes away what a machine does not keep when it is switched off: the bpffs with all that only pins keep, and /run.
+func (r *Root) Forget(t testing.TB) {
+	t.Helper()
+	for _, m := range []struct{ target, kind string }{{"sys/fs/bpf", "bpf"}, {"run", "tmpfs"}} {
+		at := filepath.Join(r.path, m.target)
+		if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+			t.Fatalf("unmount %s: %v", m.target, err)
+		}
+		if err := syscall.Mount(m.kind, at, m.kind, 0, ""); err != nil {
+			t.Fatalf("mount %s: %v", m.target, err)
+		}
+	}
+}
 
 // Command runs a program of the root, inside the host's network.
 func (r *Root) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
