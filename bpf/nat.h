@@ -124,6 +124,16 @@ static __always_inline enum nat_result nat_join(struct scratch *s, bool fresh)
 	return err ? NAT_FULL : NAT_JOINED;
 }
 
+/* In: in scratch a flow's tuple and its own entry. Out: its differences are filled. A function of its own for the stack that it takes. */
+GLOBAL int nat_diffs(void)
+{
+	struct scratch *s = scratch_get();
+
+	if (s)
+		flow_diffs(&s->key, &s->flow);
+	return 0;
+}
+
 /*
  * In: in scratch a flow's tuple and its own entry, whose source port is the candidate. Out: NAT_OK with both entries in flows4_new. The
  * reply's entry, which must not have existed, is the reservation; what follows it is rolled back with it.
@@ -137,7 +147,7 @@ GLOBAL int nat_enter(struct __sk_buff *skb)
 
 	if (!s)
 		return NAT_FULL;
-	flow_diffs(&s->key, &s->flow);
+	nat_diffs();
 	flow_partner(skb);
 	other = flow_find(&s->partner_key, &fresh);
 	/* Of no use any more: the kernel carried it, or the connection is closed and a new one begins. */

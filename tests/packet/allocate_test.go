@@ -353,7 +353,7 @@ func testParallel(t *testing.T, d *datapath) {
 				wg.Wait()
 				for i, v := range verdicts {
 					if v != verdictRedirect {
-						t.Errorf("verdict of thread %d is %d", i, v)
+						t.Errorf("verdict of thread %d is %d, counted: %v", i, v, d.counters(t))
 					}
 				}
 				flows := containers
