@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ebpfnet/ebpfnet/tests/kernels/step"
 )
 
@@ -33,7 +35,7 @@ type options struct {
 	cache, archive string
 	skip, tests    string
 	timeout, fresh time.Duration
-	memory         int
+	memory, jobs   int
 	smoke          bool
 }
 
@@ -45,8 +47,9 @@ func run(ctx context.Context, args []string) (bool, error) {
 	flags.DurationVar(&o.timeout, "timeout", time.Hour, "for one kernel")
 	flags.DurationVar(&o.fresh, "fresh", 24*time.Hour, "how old the archive's lists may be")
 	flags.IntVar(&o.memory, "memory", 1024, "of a machine, in MiB")
+	flags.IntVar(&o.jobs, "jobs", 1, "how many machines run at a time")
 	flags.StringVar(&o.skip, "skip", "", "steps to leave out, as in packet,loader; they count as failed")
-	flags.BoolVar(&o.smoke, "smoke", false, "leave out the packet and the loader tests, which take most of the time")
+	flags.BoolVar(&o.smoke, "smoke", false, "leave out the loader's tests and the packet tests that take longest, and run two machines at a time")
 	flags.StringVar(&o.tests, "run", "", "which packet and loader tests to run (default: all)")
 	doc := flags.Bool("doc", false, "write docs/kernels.md and do nothing else")
 	if err := flags.Parse(args); err != nil {
@@ -60,7 +63,7 @@ func run(ctx context.Context, args []string) (bool, error) {
 		return true, os.WriteFile(filepath.Join(module, "docs", "kernels.md"), []byte(document()), 0o644)
 	}
 	if o.smoke {
-		o.skip = strings.Join(long(), ",")
+		o.skip, o.tests, o.jobs = strings.Join(leftOut(), ","), quickTests, max(o.jobs, 2)
 	}
 	if o.cache == "" {
 		o.cache = filepath.Join(module, ".cache", "kernels")
@@ -75,8 +78,12 @@ func run(ctx context.Context, args []string) (bool, error) {
 	return bootAll(ctx, module, chosen, o)
 }
 
-// long are the steps that take most of a kernel's time where the processor is emulated.
-func long() []string { return []string{step.Packet, step.Loader} }
+// leftOut are the steps that a smoke test does without. The loader's tests load the programs again and again, which takes minutes where the
+// processor is emulated.
+func leftOut() []string { return []string{step.Loader} }
+
+// quickTests are the packet tests that load the programs once, and then run hundreds of packets through them.
+const quickTests = "^TestPackets$"
 
 // choose gives the kernels of these names, all for none.
 func choose(names []string) ([]kernel, error) {
@@ -117,50 +124,61 @@ func bootAll(ctx context.Context, module string, chosen []kernel, o options) (bo
 		return false, err
 	}
 	var all []*outcome
+	var machines errgroup.Group
+	machines.SetLimit(max(o.jobs, 1))
 	for _, k := range chosen {
-		out := boot(ctx, d, k, programs, o)
-		if o.smoke {
-			out.left = long()
-		}
-		out.judge()
-		all = append(all, out)
 		if ctx.Err() != nil {
 			break
 		}
+		out := &outcome{kernel: k, version: "-", console: filepath.Join(o.cache, "log", k.name+".log")}
+		all = append(all, out)
+		if o.smoke {
+			out.left = leftOut()
+		}
+		m := machine{console: out.console, memory: o.memory, skip: o.skip, tests: o.tests, initramfs: filepath.Join(o.cache, "initramfs-"+k.name)}
+		// One at a time: apt's folders are everybody's.
+		if out.version, m.kernel, out.err = fetch(d, k, programs, m); out.err != nil {
+			continue
+		}
+		machines.Go(func() error {
+			out.boot(ctx, m, o.timeout)
+			return nil
+		})
+	}
+	_ = machines.Wait() // what went wrong stands in the outcomes
+	for _, out := range all {
+		out.judge()
 	}
 	fmt.Println()
 	failed := slices.ContainsFunc(all, func(out *outcome) bool { return !out.passed() })
 	return !failed && len(all) == len(chosen), writeTable(os.Stdout, all)
 }
 
-// boot fetches a kernel, starts it, and reads what it says.
-func boot(ctx context.Context, d *debian, k kernel, programs string, o options) *outcome {
-	out := &outcome{kernel: k, version: "-", console: filepath.Join(o.cache, "log", k.name+".log")}
+// fetch makes a kernel's machine ready: the version of its package, and the file that the kernel is in.
+func fetch(d *debian, k kernel, programs string, m machine) (version, image string, err error) {
 	packages, err := d.find(k)
 	if err != nil {
-		out.err = err
-		return out
+		return "-", "", err
 	}
-	out.version = packages[0].version
-	m := machine{console: out.console, memory: o.memory, skip: o.skip, tests: o.tests, initramfs: filepath.Join(o.cache, "initramfs")}
-	if m.kernel, err = prepare(d, packages, programs, m); err != nil {
-		out.err = err
-		return out
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	image, err = prepare(d, packages, programs, m)
+	return packages[0].version, image, err
+}
+
+// boot starts the machine, and reads what it says.
+func (o *outcome) boot(ctx context.Context, m machine, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	fmt.Printf("booting %s (%s)\n", k.name, out.version)
+	fmt.Printf("booting %s (%s)\n", o.kernel.name, o.version)
 	began := time.Now()
-	out.results, out.code, out.ended, out.err = m.run(ctx, func(r step.Result) {
-		fmt.Printf("%6.0fs %s: %s\n", time.Since(began).Seconds(), k.name, strings.TrimPrefix(r.String(), "STEP "))
+	o.results, o.code, o.ended, o.err = m.run(ctx, func(r step.Result) {
+		fmt.Printf("%6.0fs %s: %s\n", time.Since(began).Seconds(), o.kernel.name, strings.TrimPrefix(r.String(), "STEP "))
 	})
 	if found, err := troubles(m.console); err == nil && len(found) > 0 {
 		fmt.Println(strings.Join(found, "\n...\n"))
-		if out.err == nil {
-			out.err = fmt.Errorf("the kernel complained %d times (see %s)", len(found), m.console)
+		if o.err == nil {
+			o.err = fmt.Errorf("the kernel complained %d times (see %s)", len(found), m.console)
 		}
 	}
-	return out
 }
 
 // prepare makes the machine's files and names the kernel.

@@ -10,6 +10,9 @@ import (
 	"github.com/ebpfnet/ebpfnet/tests/kernels/step"
 )
 
+// leftOutDetail is told of a step that nobody asked for.
+const leftOutDetail = "left out"
+
 // judge completes what the machine said: a step that it never came to has failed, and the kernel must be what the table of kernels says.
 func (o *outcome) judge() {
 	for i := range o.results {
@@ -28,7 +31,7 @@ func (o *outcome) judge() {
 	for _, s := range step.All() {
 		if !slices.ContainsFunc(o.results, func(r step.Result) bool { return r.Step == s.Name }) {
 			if slices.Contains(o.left, s.Name) {
-				o.results = append(o.results, step.Result{Step: s.Name, OK: true, Detail: "left out"})
+				o.results = append(o.results, step.Result{Step: s.Name, OK: true, Detail: leftOutDetail})
 				continue
 			}
 			o.results = append(o.results, step.Result{Step: s.Name, Detail: "not reached"})
@@ -58,6 +61,8 @@ func (o *outcome) cell(name string) string {
 			return "-"
 		case !r.OK:
 			return "FAIL"
+		case r.Detail == leftOutDetail:
+			return "left out"
 		case name == step.Hook:
 			return r.Detail
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,10 @@ func TestJudge(t *testing.T) {
 			false, "k: publish: no answer",
 		},
 		{"a step is missing", outcome{results: perfect()[:3], ended: true}, false, ""},
+		{
+			"a step that nobody asked for", outcome{results: slices.DeleteFunc(perfect(), func(r step.Result) bool { return r.Step == step.Loader }),
+				left: []string{step.Loader}, ended: true}, true, "",
+		},
 		{"no end", outcome{results: perfect()}, false, "without saying how"},
 		{"bad end", outcome{results: perfect(), ended: true, code: 2}, false, "RC=2"},
 		{"complaint", outcome{results: perfect(), ended: true, err: errors.New("the kernel complained")}, false, "k: the kernel complained"},
@@ -68,6 +73,9 @@ func TestJudge(t *testing.T) {
 			var buf bytes.Buffer
 			if err := writeTable(&buf, []*outcome{&o}); err != nil {
 				t.Fatal(err)
+			}
+			if asked := len(tt.outcome.left) == 0; strings.Contains(buf.String(), "left out") == asked {
+				t.Errorf("what was left out is not told, or is told of what was not:\n%s", &buf)
 			}
 			below := strings.SplitN(buf.String(), "\n", 3)[2]
 			if !strings.Contains(below, tt.says) || tt.says == "" && below != "" {
