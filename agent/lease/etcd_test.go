@@ -22,17 +22,30 @@ import (
 // patience is more than anything here takes, on a busy machine too.
 const patience = 30 * time.Second
 
-// store is a real etcd of one member.
+// store is a real etcd, or one of its members.
 type store struct {
-	t      testing.TB
-	dir    string
-	client string // URL
-	peer   string
-	cmd    *exec.Cmd
-	c      *clientv3.Client
+	t       testing.TB
+	dir     string
+	client  string // URL
+	peer    string
+	name    string
+	cluster string   // of all members, as etcd takes it
+	flags   []string // more of etcd's
+	etcd    Etcd     // how it is to be talked to, but for the endpoints
+	cmd     *exec.Cmd
+	c       *clientv3.Client
 }
 
+// newStore starts an etcd of one member.
 func newStore(t testing.TB) *store {
+	t.Helper()
+	s := unstartedStore(t)
+	s.start()
+	s.connect()
+	return s
+}
+
+func unstartedStore(t testing.TB) *store {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -40,18 +53,22 @@ func newStore(t testing.TB) *store {
 		}
 		t.Skip("no etcd: apt-get install etcd-server")
 	}
-	s := &store{t: t, dir: t.TempDir(), client: freeURL(t), peer: freeURL(t)}
-	s.start()
-	c, err := (&Etcd{Endpoints: []string{s.client}, Prefix: DefaultPrefix}).dial()
+	s := &store{t: t, dir: t.TempDir(), client: freeURL(t), peer: freeURL(t), name: "default", etcd: Etcd{Prefix: DefaultPrefix}}
+	s.cluster = s.name + "=" + s.peer
+	t.Cleanup(s.stop)
+	return s
+}
+
+// connect makes the client that the test itself asks with.
+func (s *store) connect() {
+	s.t.Helper()
+	s.etcd.Endpoints = []string{s.client}
+	c, err := s.etcd.dial()
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	s.c = c
-	t.Cleanup(func() {
-		c.Close()
-		s.stop()
-	})
-	return s
+	s.t.Cleanup(func() { c.Close() })
 }
 
 func freeURL(t testing.TB) string {
@@ -66,8 +83,9 @@ func freeURL(t testing.TB) string {
 func (s *store) start() {
 	s.t.Helper()
 	s.cmd = exec.Command("etcd", "--data-dir", filepath.Join(s.dir, "data"), "--listen-client-urls", s.client, "--advertise-client-urls", s.client,
-		"--listen-peer-urls", s.peer, "--initial-advertise-peer-urls", s.peer, "--initial-cluster", "default="+s.peer, "--log-level", "error",
-		"--unsafe-no-fsync")
+		"--listen-peer-urls", s.peer, "--initial-advertise-peer-urls", s.peer, "--initial-cluster", s.cluster, "--log-level", "error",
+		"--unsafe-no-fsync", "--name", s.name)
+	s.cmd.Args = append(s.cmd.Args, s.flags...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -138,7 +156,7 @@ type host struct {
 func (s *store) options(n int) Options {
 	dir := s.t.TempDir()
 	return Options{
-		Etcd:    Etcd{Endpoints: []string{s.client}, Prefix: DefaultPrefix},
+		Etcd:    s.etcd,
 		Public:  netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)}),
 		Memory:  filepath.Join(dir, "overlay.json"),
 		Session: fmt.Sprintf("session-%d", n),

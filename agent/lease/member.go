@@ -94,6 +94,10 @@ func New(o Options) (*Member, error) {
 	if o.LifeSign == 0 {
 		o.LifeSign = livingTTL
 	}
+	// Files that are not there now are a mistake, and not etcd's absence.
+	if _, err := o.Etcd.tls(); err != nil {
+		return nil, err
+	}
 	memory, err := LoadMemory(o.Memory)
 	if err != nil {
 		return nil, err
@@ -145,23 +149,31 @@ const (
 
 // Run follows etcd until ctx ends. An error means that this host must not take part: another one with its id or its address is alive.
 func (m *Member) Run(ctx context.Context) error {
-	client, err := m.o.Etcd.dial()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+	var client *clientv3.Client
+	defer func() {
+		if client != nil {
+			client.Close()
+		}
+	}()
 	defer m.saveLast()
 	delay := firstDelay
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := m.follow(ctx, client)
+		var err error
+		// Where there is a user it is asked for a token at once, which an etcd that is away does not give.
+		if client == nil {
+			client, err = m.o.Etcd.dial()
+		}
+		if err == nil {
+			err = m.follow(ctx, client)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, errClash):
 			return err
 		case err != nil:
-			m.trouble(err)
+			m.trouble(m.o.Etcd.explain(ctx, err))
 		}
 		if time.Since(began) > lastDelay {
 			delay = firstDelay
