@@ -71,3 +71,12 @@ func (d *daemon) stop() error {
 		return fmt.Errorf("stop %s: killed after 20 s", d.name)
 	}
 }
+
+// kill ends the daemon without a word.
+func (d *daemon) kill() error {
+	if err := d.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill %s: %w", d.name, err)
+	}
+	<-d.done
+	return nil
+}

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ebpfnet/ebpfnet/agent/tunnel"
+	"github.com/ebpfnet/ebpfnet/loader"
 )
 
 // Addresses of every segment. Its hosts are on one network, with a machine that is their router and holds etcd. Behind it stands the
@@ -33,10 +36,11 @@ type Segment struct {
 	Router *Netns // its bridge seg0 is the segment
 	Remote *Netns
 
-	suite *Suite
-	name  string
-	etcd  *daemon
-	hosts int
+	suite  *Suite
+	name   string
+	etcd   *daemon
+	hosts  int
+	behind bool // there is a second segment
 }
 
 // NewSegment makes a segment without hosts, for this test alone.
@@ -142,37 +146,75 @@ type Member struct {
 func (g *Segment) Join(t testing.TB, flags ...string) *Member {
 	t.Helper()
 	m := g.Add(t, flags...)
+	m.Start(t)
+	return m
+}
+
+// Start starts the agent of a new host, a dockerd whose bridge has the subnet that it leases, and the product on it.
+func (m *Member) Start(t testing.TB) {
+	t.Helper()
 	m.StartAgent(t)
 	env := m.Subnet(t)
 	m.Begin(t, "--bip", env["FLANNEL_SUBNET"], "--mtu", env["FLANNEL_MTU"])
 	m.Attach(t, "--bridge", Bridge)
-	return m
 }
 
 // Add makes a host on which nothing runs yet.
 func (g *Segment) Add(t testing.TB, flags ...string) *Member {
 	t.Helper()
+	return g.member(t, "198.18.0", flags)
+}
+
+// AddBehind is Add for a host on another segment, 198.19.0.0/24, which the router connects with the first.
+func (g *Segment) AddBehind(t testing.TB, flags ...string) *Member {
+	t.Helper()
+	return g.member(t, "198.19.0", flags)
+}
+
+func (g *Segment) member(t testing.TB, network string, flags []string) *Member {
+	t.Helper()
+	h, ip := g.host(t, network)
+	m := &Member{Host: h, IP: ip, segment: g, flags: flags, file: filepath.Join(h.docker.dir, "subnet.env")}
+	var err error
+	if m.Instance, err = h.newInstance(); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// host makes a host's namespace, and what its dockerd is started with. Network is the first three bytes of its addresses.
+func (g *Segment) host(t testing.TB, network string) (h *Host, ip string) {
+	t.Helper()
+	if network != "198.18.0" && !g.behind {
+		g.behind = true
+		if err := g.Router.ip("link add seg1 type bridge", "addr add 198.19.0.1/24 dev seg1", "link set seg1 up"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	g.hosts++
 	name := fmt.Sprintf("%s-%d", g.name, g.hosts)
 	ns, err := newNetns(g.suite.prefix + "-" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &Host{World: g.World, NS: ns, suite: g.suite, name: name}
-	m := &Member{Host: h, IP: fmt.Sprintf("198.18.0.%d", firstMember+g.hosts-1), segment: g, flags: flags}
+	h = &Host{World: g.World, NS: ns, suite: g.suite, name: name}
+	ip = fmt.Sprintf("%s.%d", network, firstMember+g.hosts-1)
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
 			t.Errorf("close host: %v", err)
 		}
 	})
-	port := fmt.Sprintf("h%d", g.hosts)
+	port, segment := fmt.Sprintf("h%d", g.hosts), "seg0"
+	if network != "198.18.0" {
+		segment = "seg1"
+	}
 	err = errors.Join(
 		ns.setSysctl("net/ipv4/ip_forward", "0"), ns.setSysctl("net/ipv4/conf/all/rp_filter", "2"),
 		ns.setSysctl("net/ipv4/conf/default/rp_filter", "2"), ns.setSysctl("net/ipv6/conf/all/accept_dad", "0"),
 		ns.ip("link add "+SegmentDevice+" type veth peer name "+port+" netns "+g.Router.Name,
-			"addr add "+m.IP+"/24 dev "+SegmentDevice, "link set "+SegmentDevice+" up"),
-		g.Router.ip("link set "+port+" master seg0 up"),
-		ns.ip("route add default via "+SegmentIP),
+			"addr add "+ip+"/24 dev "+SegmentDevice, "link set "+SegmentDevice+" up"),
+		g.Router.ip("link set "+port+" master "+segment+" up"),
+		ns.ip("route add default via "+network+".1"),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -180,11 +222,7 @@ func (g *Segment) Add(t testing.TB, flags ...string) *Member {
 	if h.docker, err = newDocker(g.suite, ns, name, g.World.flags()); err != nil {
 		t.Fatal(err)
 	}
-	if m.Instance, err = h.newInstance(); err != nil {
-		t.Fatal(err)
-	}
-	m.file = filepath.Join(h.docker.dir, "subnet.env")
-	return m
+	return h, ip
 }
 
 // StartAgent starts the agent in the foreground, and waits until it answers.
@@ -215,25 +253,57 @@ func (m *Member) StopAgent() error {
 	return m.Instance.agent.stop()
 }
 
+// KillAgent ends the agent without a word.
+func (m *Member) KillAgent(t testing.TB) {
+	t.Helper()
+	if err := m.Instance.agent.kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Forget takes from the kernel, and from what the agent keeps until then, what a machine that boots does not have any more. The agent must
+// not run.
+func (m *Member) Forget(t testing.TB) {
+	t.Helper()
+	p := loader.PathsFor(m.Instance.Name)
+	for _, path := range []string{p.BPFFS, filepath.Join(p.Run, m.Instance.Name+".session")} {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dev := range []string{tunnel.DeviceName(m.Instance.Name, loader.DefaultInstance), "flannel.1", "flannel0"} {
+		_, _ = m.NS.TryRun("ip", "link", "delete", dev)
+	}
+	m.NS.IP(t, "route flush proto 0xeb")
+}
+
 // Log is the file that the agent's log is in.
 func (m *Member) Log() string { return filepath.Join(m.docker.dir, "agent.log") }
 
 // Subnet waits for the subnet's file, and returns what it says.
 func (m *Member) Subnet(t testing.TB) map[string]string {
 	t.Helper()
-	env := map[string]string{}
+	var env map[string]string
 	Eventually(t, time.Minute, func() error {
 		if err := m.Instance.agent.exited(); err != nil {
 			return err
 		}
-		b, err := os.ReadFile(m.file)
-		for line := range strings.Lines(string(b)) {
-			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-			env[key] = value
-		}
+		var err error
+		env, err = readEnv(m.file)
 		return err
 	})
 	return env
+}
+
+// readEnv reads a file of NAME=value lines.
+func readEnv(path string) (map[string]string, error) {
+	b, err := os.ReadFile(path)
+	env := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		env[key] = value
+	}
+	return env, err
 }
 
 // Begin starts dockerd with these flags beside the world's.
