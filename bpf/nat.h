@@ -217,7 +217,10 @@ GLOBAL int nat_try(struct __sk_buff *skb, __u32 port, __u32 own)
 	return nat_enter(skb);
 }
 
-/* In: in scratch a flow, and how many ports were tried for it. Counts them, and the flow as entered or as one for which there was none. */
+/*
+ * In: in scratch a flow, and how many ports were tried for it. Counts the flow as entered or as one for which there was no port, and the
+ * ports that were tried for it where its source is translated.
+ */
 static __noinline void nat_count(bool entered)
 {
 	enum tally flow = TALLY_FLOW_OTHER, bucket = TALLY_TRIES_1;
@@ -231,9 +234,11 @@ static __noinline void nat_count(bool entered)
 		bucket = tries > 64 ? TALLY_TRIES_128 : tries > 32 ? TALLY_TRIES_64 : tries > 16 ? TALLY_TRIES_32 : TALLY_TRIES_16;
 	else if (tries > 1)
 		bucket = tries > 4 ? TALLY_TRIES_8 : tries > 2 ? TALLY_TRIES_4 : TALLY_TRIES_2;
-	stats_tally(bucket, 1);
-	stats_tally(TALLY_NAT_TRIES, tries);
-	stats_tally(TALLY_NAT_CONFLICT, entered ? tries - 1 : tries);
+	if (s->flow.flags & FLOW_SNAT) {
+		stats_tally(bucket, 1);
+		stats_tally(TALLY_NAT_TRIES, tries);
+		stats_tally(TALLY_NAT_CONFLICT, entered ? tries - 1 : tries);
+	}
 	if (!entered) {
 		stats_tally(TALLY_NAT_FAILURE, 1);
 		return;

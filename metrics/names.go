@@ -118,7 +118,7 @@ func families() familySet {
 		flowsExpired: counter("flows_expired_total",
 			"Flows that were forgotten because they were idle, by the state whose timeout was over, since the agent began.", "proto", "state"),
 		natTries: Family{Name: "ebpfnet_nat_tries", Type: "histogram",
-			Help: "Source ports that were tried for a flow until one was free, its own first."},
+			Help: "Source ports that were tried for a flow whose source is translated until one was free, its own first."},
 		natConflicts: counter("nat_conflicts_total",
 			"Source ports that were tried for a flow and that another had already."),
 		natFailures: counter("nat_failures_total",

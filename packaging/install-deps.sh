@@ -26,6 +26,7 @@ test=(
 	etcd:etcd-server
 	etcdctl:etcd-client
 	tshark:tshark
+	iperf3:iperf3
 	# make generate
 	clang-19:clang-19
 	llvm-strip-19:llvm-19
