@@ -177,9 +177,49 @@ func TestOffload(t *testing.T) {
 					t.Errorf("%g packets were delivered by path %s", got, path)
 				}
 			}
+			const bytes = 64 << 20
+			for name, c := range map[string]*lab.Client{
+				"in": s.talk(t, s.Remote, "tcp", lab.At(lab.HostIP, 8080)), "out": s.talk(t, n.NS, "tcp", lab.At(lab.RemoteIP, 7000)),
+			} {
+				kernel := s.forwarded(t)
+				if got, err := c.Sink(bytes, 10*lab.Patience); err != nil || got != lab.BulkDigest(bytes) {
+					t.Errorf("%s, there: %v", name, err)
+				}
+				if got, err := c.Source(bytes, 10*lab.Patience); err != nil || got != lab.BulkDigest(bytes) {
+					t.Errorf("%s, back: %v", name, err)
+				}
+				t.Logf("%s: the kernel has forwarded %d packets of %d bytes", name, s.forwarded(t)-kernel, 2*bytes)
+				c.Close()
+			}
 			load.Stop()
+			// K-12: the kernel has seen each of them end, and thought ill of none of their packets.
+			lab.Eventually(t, 30*time.Second, func() error {
+				if left := s.NS.Run(t, "conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED"); strings.Contains(left, "ASSURED") {
+					return fmt.Errorf("still established: %s", left)
+				}
+				for _, f := range s.Flows(t) {
+					if f.Offloaded && f.Proto == "tcp" {
+						return fmt.Errorf("still carried: %+v", f)
+					}
+				}
+				return nil
+			})
+			for line := range strings.Lines(s.invalid(t)) {
+				if strings.Contains(line, "INVALID") && words(line)[0] != "0" {
+					t.Errorf("packets are invalid to the kernel: %s", line)
+				}
+			}
 		})
 	}
+}
+
+// invalid shows the rules of a chain as ufw makes it, with what they have counted; nothing where there is none.
+func (s site) invalid(t testing.TB) string {
+	out, err := s.NS.TryRun("iptables", "-nvxL", "ufw-before-forward")
+	if err != nil {
+		return ""
+	}
+	return out
 }
 
 // stalled waits until a load's connections are answered no more.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -137,8 +138,8 @@ func TestRulesFlushed(t *testing.T) {
 	})
 }
 
-// G-10: whoever has bridged packets go through netfilter has rules for what his containers say to each other. Those rules are not passed by
-// in silence: attaching refuses, or lets them decide.
+// G-10: whoever has bridged packets go through netfilter has rules for what his containers say to each other. Those rules decide, and what they
+// let through is carried, until they do not any more.
 func TestBridgedRules(t *testing.T) {
 	h := suite.NewHost(t, lab.Default)
 	s := site{h, h.Instance(t)}
@@ -146,19 +147,22 @@ func TestBridgedRules(t *testing.T) {
 		t.Fatalf("needs br_netfilter: %v", err)
 	}
 	h.NS.Run(t, "sh", "-c", "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables")
-	web, n := h.Run(t, "web"), h.Run(t, "n")
+	web, n, m := h.Run(t, "web"), h.Run(t, "n"), h.Run(t, "m")
 	n.NS.Ask(t, "tcp", web.At(80))
 	h.NS.Run(t, "iptables", "-I", "DOCKER-USER", "-s", n.IP.String(), "-d", web.IP.String(), "-j", "DROP")
 	n.NS.Unanswered(t, "tcp", web.At(80))
-	o := s.Try(t, append([]string{"attach"}, docker0()...)...)
-	if o.Code == 0 {
-		s.Instance.Watch()
-		eq(t, "mode", s.Status(t).Bridges[0].Mode, "offload")
-	} else {
-		oneLine(t, o, "DOCKER-USER", "--mode native")
-	}
-	n.NS.Unanswered(t, "tcp", web.At(80))
-	n.NS.Unanswered(t, "udp", web.At(80))
+	s.countForward(t)
+	s.Attach(t, docker0()...)
+	s.awaitMode(t, "offload")
+	both(t, func(t *testing.T, network string) {
+		n.NS.Unanswered(t, network, web.At(80))
+		s.carried(t, "local", 50, func() {
+			c := s.talk(t, m.NS, network, web.At(80))
+			h.NS.Run(t, "iptables", "-I", "DOCKER-USER", "-s", m.IP.String(), "-j", "DROP")
+			stalled(t, "a neighbour", 30*time.Second, func() error { _, err := c.Client.Ask("late", 2*lab.Doubt); return err })
+			h.NS.Run(t, "iptables", "-D", "DOCKER-USER", "-s", m.IP.String(), "-j", "DROP")
+		})
+	})
 }
 
 // G-14: a mark that a container sets on its packets ends with its namespace, by the datapath as by the bridge.

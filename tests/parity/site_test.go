@@ -52,8 +52,8 @@ type site struct {
 	ports atomic.Int32
 }
 
-// build makes a column's host.
-func build(t *testing.T, column Column) *site {
+// build makes a column's host. guards are commands that put up rules before ebpfnet is there, nft's in one word behind its name.
+func build(t *testing.T, column Column, guards ...string) *site {
 	t.Helper()
 	world, flags := lab.Default, []string(nil)
 	switch column {
@@ -82,9 +82,21 @@ func build(t *testing.T, column Column) *site {
 	s.other = s.Network(t, "other", "--subnet", otherNet)
 	s.inner = s.Network(t, "inner", "--subnet", innerNet, "--internal")
 	s.apart = s.Network(t, "apart", "--subnet", apartNet, "--opt", "com.docker.network.bridge.enable_icc=false")
+	for _, g := range guards {
+		tool, rest, _ := strings.Cut(g, " ")
+		if tool == "nft" {
+			s.NS.Run(t, tool, rest)
+			continue
+		}
+		s.NS.Run(t, tool, strings.Fields(rest)...)
+	}
 	if column == Over || column == Alone {
 		s.in = s.Instance(t)
-		s.in.Attach(t, "--all", "--uplink", "up0", "--uplink", "up1")
+		attach := []string{"--all", "--uplink", "up0", "--uplink", "up1"}
+		if len(guards) > 0 {
+			attach = append(attach, "--allow-spoofing") // the guards say who may send what
+		}
+		s.in.Attach(t, attach...)
 		t.Cleanup(func() {
 			if t.Failed() {
 				s.in.Report(t)
