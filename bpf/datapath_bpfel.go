@@ -40,6 +40,7 @@ const (
 	DatapathBridgeFlagBRIDGE_CLOSED       DatapathBridgeFlag = 64
 	DatapathBridgeFlagBRIDGE_SPOOFING     DatapathBridgeFlag = 32
 	DatapathBridgeFlagBRIDGE_MEMBER       DatapathBridgeFlag = 128
+	DatapathBridgeFlagBRIDGE_FILTERED     DatapathBridgeFlag = 256
 )
 
 type DatapathClass4 struct {

@@ -106,10 +106,10 @@ static __noinline enum drop_reason resolve_out(struct __sk_buff *skb, struct pac
 
 	/*
 	 * The stack tells the container that nobody is there. Should the next hop answer yet, to_uplink translates what the stack sends, or
-	 * Docker's rules do. Over those even a first packet is left to the stack while the next hop is not known; alone it is not, because an
-	 * administrator's rules for what the stack forwards might drop it, and nobody would ask for the next hop then.
+	 * Docker's rules do. A first packet, too, is the stack's while the next hop is not known, but not where an administrator's rules might
+	 * drop it there: nobody would ask for the next hop then.
 	 */
-	if (!p->fragment && (p->nobody || (s->route.no_neigh && p->key.proto != IPPROTO_TCP && (from->bridge->flags & BRIDGE_DOCKER_RULES)))) {
+	if (!p->fragment && (p->nobody || (s->route.no_neigh && p->key.proto != IPPROTO_TCP && !(from->bridge->flags & BRIDGE_FILTERED)))) {
 		p->pass = PASS_ROUTE;
 		return DROP_NONE;
 	}

@@ -223,6 +223,7 @@ enum bridge_flag {
 	BRIDGE_CLOSED = 1 << 6,	      /* nobody is served whom the agent does not know yet */
 	BRIDGE_SPOOFING = 1 << 5,     /* its containers may send from addresses that are not theirs */
 	BRIDGE_MEMBER = 1 << 7,	      /* other hosts reach its containers: its subnet is this host's share of their network */
+	BRIDGE_FILTERED = 1 << 8,     /* rules that are not Docker's could drop what the stack forwards for its containers */
 };
 
 /* An attached bridge. Key: ifindex. */

@@ -129,6 +129,9 @@ func (c *compiler) addBridge(from *Bridge, view int) {
 	if v.Mode == ModeOffload {
 		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_OFFLOAD | bpf.DatapathBridgeFlagBRIDGE_DOCKER_RULES
 	}
+	if c.o.RulesUnknown != "" || len(c.o.ForeignRules) > 0 {
+		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_FILTERED
+	}
 	if v.FailClosed {
 		entry.Flags |= bpf.DatapathBridgeFlagBRIDGE_CLOSED
 	}

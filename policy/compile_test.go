@@ -216,6 +216,12 @@ func TestCompileBridges(t *testing.T) {
 			func(r Result) bool {
 				return r.State.Bridges[docker0].Addr == bpf.Addr(addr("172.17.0.1")) && len(r.State.Subnets) == 2 && len(r.Bridges[0].Subnets) == 2
 			}, ""},
+		{"somebody's rules", func(o *Observed, in *Intent) {
+			o.ForeignRules, in.Bridges[0].Mode = []string{"filter FORWARD: -j DROP"}, "native"
+		},
+			func(r Result) bool { return flags(r, docker0)&bpf.DatapathBridgeFlagBRIDGE_FILTERED != 0 }, ""},
+		{"rules that cannot be read", func(o *Observed, in *Intent) { o.RulesUnknown, in.Bridges[0].Mode = "no permission", "native" },
+			func(r Result) bool { return flags(r, docker0)&bpf.DatapathBridgeFlagBRIDGE_FILTERED != 0 }, ""},
 		{"jumbo", func(o *Observed, _ *Intent) { o.Bridges[0].MTU = 65536 },
 			func(r Result) bool { return r.State.Bridges[docker0].Mtu == 65535 }, ""},
 		{"another bridge is not attached", func(o *Observed, _ *Intent) { *o = twoBridges() },

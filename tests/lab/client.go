@@ -101,6 +101,18 @@ func (n *Netns) TryDial(network, to string, opts ...Option) (*Client, error) {
 	return &Client{Client: echo.NewClient(conn), asking: a}, nil
 }
 
+// Reset ends a TCP connection with a reset, and frees its port. A program that another goroutine starts in this moment has a copy of the
+// socket until it runs, and would keep it open.
+func (c *Client) Reset(t testing.TB) {
+	t.Helper()
+	if err := c.Conn().(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	c.Close()
+}
+
 func reuse(_, _ string, raw syscall.RawConn) error {
 	var serr error
 	err := raw.Control(func(fd uintptr) { serr = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })

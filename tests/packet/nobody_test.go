@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/ebpfnet/ebpfnet/bpf"
+	state "github.com/ebpfnet/ebpfnet/maps"
 )
 
 // testNobody: a flow whose next hop does not answer is left to the stack, which tells the container, once a second has passed without an answer
@@ -48,14 +49,19 @@ func testNobody(t *testing.T, d *datapath) {
 	}
 	datagram := udp("172.17.0.2:40000", "192.0.2.130:53")
 	d.runCases(t, []packetCase{
+		{name: "I-4 a first datagram: the stack asks for the next hop", hook: fromContainer("c1"), in: datagram, want: passed("route")},
+		{name: "I-4 a first datagram, over Docker's rules", change: d.w.overRules, hook: fromContainer("c1"), in: datagram, want: passed("route")},
 		{
-			name: "I-4 a first datagram, alone: it asks for the next hop itself", hook: fromContainer("c1"), in: datagram,
-			want: redirected("br0 out", datagram.from("203.0.113.1:40000").withTTL(63)), flows: []string{
+			name: "I-4 a first datagram, where somebody's rules might drop it in the stack", change: func(s *state.State) {
+				b := s.Bridges[d.w.devices["br0"].index]
+				b.Flags |= bpf.DatapathBridgeFlagBRIDGE_FILTERED
+				s.Bridges[d.w.devices["br0"].index] = b
+			},
+			hook: fromContainer("c1"), in: datagram, want: redirected("br0 out", datagram.from("203.0.113.1:40000").withTTL(63)), flows: []string{
 				"new local udp 172.17.0.2:40000>192.0.2.130:53 = 203.0.113.1:40000>192.0.2.130:53 neigh up1",
 				"new wire udp 192.0.2.130:53>203.0.113.1:40000 = 192.0.2.130:53>172.17.0.2:40000 peer c1",
 			},
 		},
-		{name: "I-4 a first datagram, over Docker's rules: the stack asks", change: d.w.overRules, hook: fromContainer("c1"), in: datagram, want: passed("route")},
 	})
 	t.Run("I-4 an answered flow goes on", func(t *testing.T) {
 		d.reset(t)

@@ -66,6 +66,9 @@ func (d device) containerMAC() net.HardwareAddr {
 	return append(net.HardwareAddr{0x0a}, d.mac[1:]...)
 }
 
+// neighbourMAC is the link-layer address of whom the host knows on its uplinks.
+var neighbourMAC = net.HardwareAddr{0x0c, 0, 0, 0, 0xfe, 1}
+
 // newWorld makes the devices, addresses and routes, or finds those that another process of the fuzzer has made.
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
@@ -142,6 +145,16 @@ func (w *world) build() error {
 		}
 		if err != nil {
 			return fmt.Errorf("add route to %s: %w", r[0], err)
+		}
+	}
+	// up1's gateway is one that does not answer.
+	for _, n := range [][2]string{{"up0", "198.51.100.254"}, {"up0", "198.51.100.7"}, {"lan0", "10.8.0.254"}} {
+		l, err := netlink.LinkByName(n[0])
+		if err == nil {
+			err = netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: net.ParseIP(n[1]), HardwareAddr: neighbourMAC})
+		}
+		if err != nil {
+			return fmt.Errorf("add neighbour %s: %w", n[1], err)
 		}
 	}
 	_, dst, _ := net.ParseCIDR("192.0.2.96/29")

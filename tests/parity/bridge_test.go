@@ -89,6 +89,9 @@ func bridgeChecks() (list []check) {
 		ip := map[string]string{"tcp": "172.17.70.1", "udp": "172.17.70.2"}[network]
 		s.name(ip, "its second")
 		c.NS.IP(t, "addr add "+ip+"/16 dev eth0")
+		c.IPs["its second"] = netip.MustParseAddr(ip)
+		s.await(t, c, "its second") // nobody sends with an address that ebpfnet does not know for his
+		s.name(c.IP.String(), "extra")
 		return fmt.Sprintf("from a neighbour: %s; to a neighbour: %s; outwards: %s", s.ask(s.b.NS, network, lab.At(ip, 80)),
 			s.ask(c.NS, network, s.b.At(80), lab.From(lab.At(ip, s.port()))), s.ask(c.NS, network, lab.At(lab.RemoteIP, farPort), lab.From(lab.At(ip, s.port()))))
 	})...)

@@ -2,7 +2,6 @@ package parity
 
 import (
 	"fmt"
-	"net"
 	"testing"
 	"time"
 
@@ -119,10 +118,7 @@ func portChecks() (list []check) {
 		from := lab.From(fmt.Sprintf(":%d", s.port()))
 		client := s.dial(t, s.a.NS, "tcp", far, from)
 		first := s.again(client)
-		if err := client.Conn().(*net.TCPConn).SetLinger(0); err != nil {
-			return reason(err)
-		}
-		client.Close()
+		client.Reset(t)
 		return first + "; " + s.ask(s.a.NS, "tcp", far, from)
 	})...)
 	list = append(list, one("a machine that was not asked, to the port of a flow", func(t *testing.T, s *site) string {
