@@ -33,6 +33,7 @@ func Compile(o Observed, in Intent, ids *Identities) Result {
 	c.addPeerViews()
 	c.addContainers()
 	c.finishEndpoints()
+	c.addRules()
 	c.addPorts()
 	c.r.Turnover = ids.end()
 	c.r.State.NextID = ids.next

@@ -103,6 +103,7 @@ func (c *compiler) addAddrs(ep *endpoint) {
 	if mac == [6]byte{} {
 		return // nobody has said yet; a frame to no address would be lost
 	}
+	egress := c.egressAddr(ep)
 	for _, p := range ep.Addrs {
 		a := p.Addr().Unmap()
 		if !a.Is4() || !ep.bridge.holds(a) || slices.Contains(ep.addrs, a) {
@@ -125,6 +126,7 @@ func (c *compiler) addAddrs(ep *endpoint) {
 			Slot:    ep.Identity.Slot,
 			Mtu:     mtu16(ep.MTU),
 			Mac:     mac,
+			Egress:  egress,
 		}
 	}
 	// What Docker says it is goes before what was found first.

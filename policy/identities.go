@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ebpfnet/ebpfnet/maps"
+	"github.com/ebpfnet/ebpfnet/policy/rules"
 )
 
 // Identity is what an endpoint or a bridge goes by in the maps.
@@ -44,6 +45,8 @@ type Identities struct {
 	bslots    slotPool
 	ports     portSlots
 	turnover  Turnover
+	rules     *rules.Numbers
+	allowed   map[string]uint32 // numbers of the addresses that may use a published port
 }
 
 // held is an identity and whom it belongs to. What was read from the maps does not know its namespace, nor a bridge's name: the first that
@@ -68,6 +71,8 @@ func NewIdentities(have maps.State, size Slots) *Identities {
 		slots:     slotPool{size: size.Endpoints},
 		bslots:    slotPool{size: size.Bridges},
 		ports:     newPortSlots(have, size.Published),
+		rules:     rules.NewNumbers(),
+		allowed:   allowedIn(have),
 	}
 	for index, v := range have.Veths {
 		if v.Id == 0 || ids.live[v.Id] || !ids.slots.take(v.Slot) {

@@ -3,6 +3,8 @@ package policy
 import (
 	"net"
 	"net/netip"
+
+	"github.com/ebpfnet/ebpfnet/policy/rules"
 )
 
 // Observed is what the kernel and Docker say at one moment. Compile reads it and never changes it.
@@ -103,6 +105,7 @@ type Network struct {
 	Internal bool
 	Subnets  []netip.Prefix
 	Options  map[string]string // as Docker's API gives them
+	Labels   map[string]string
 }
 
 // Intent is what the user asked for, and what the state file keeps.
@@ -117,6 +120,8 @@ type Intent struct {
 	Uplinks       []string        `json:"uplinks,omitempty"`      // empty: by default route
 	Publish       []PublishIntent `json:"publish,omitempty"`
 	Peers         []PeerIntent    `json:"peers,omitempty"` // other hosts, where no etcd tells of them
+	// Policies are the rules that were applied, and those of the files as they were read last without a mistake.
+	Policies []rules.Policy `json:"policies,omitempty"`
 }
 
 // BridgeIntent is a bridge that the user attached by name.
@@ -137,4 +142,8 @@ type PublishIntent struct {
 	// Container is the id of the container that Target named when the port was published. While a container of this id runs, the port is
 	// its, whatever it is called by then; else Target is looked up.
 	Container string `json:"container,omitempty"`
+	// From are the addresses that alone may use it; none: all may.
+	From []netip.Prefix `json:"from,omitempty"`
+	// Uplink is the device by which alone the wire reaches it; empty: every one.
+	Uplink string `json:"uplink,omitempty"`
 }

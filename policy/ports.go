@@ -61,7 +61,7 @@ func (c *compiler) addDockerPorts() map[bpf.PublishKey]int {
 			claimed[key] = len(c.r.Ports)
 			c.addPort(spec, SourceDocker, to)
 			if to.endpoint >= 0 {
-				c.r.State.Publish[key] = c.publishValue(to, p.Port)
+				c.r.State.Publish[key] = c.publishValue(to, p.Port, PublishIntent{Spec: spec})
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func (c *compiler) addUserPort(p PublishIntent, docker map[bpf.PublishKey]int) {
 		return
 	}
 	key := publishKey(p.Spec.HostIP, 0, p.Spec.Proto)
-	value := c.publishValue(to, 0)
+	value := c.publishValue(to, 0, p)
 	lost := 0
 	for i := 0; i <= int(p.Spec.HostEnd-p.Spec.HostPort); i++ {
 		port := p.Spec.HostPort + uint16(i)
@@ -187,8 +187,13 @@ func (c *compiler) addPort(spec PublishSpec, source string, to target) {
 	c.r.Ports = append(c.r.Ports, view)
 }
 
-func (c *compiler) publishValue(to target, port uint16) bpf.Publish {
-	return bpf.Publish{Addr: bpf.Addr(to.addr), Port: bpf.Port(port), Id: c.r.Endpoints[to.endpoint].ID, Slot: c.r.Ports[len(c.r.Ports)-1].Slot}
+// publishValue gives a port's entry, and tells its row, the last one, who may use it.
+func (c *compiler) publishValue(to target, port uint16, p PublishIntent) bpf.Publish {
+	row := &c.r.Ports[len(c.r.Ports)-1]
+	v := bpf.Publish{Addr: bpf.Addr(to.addr), Port: bpf.Port(port), Id: c.r.Endpoints[to.endpoint].ID, Slot: row.Slot}
+	row.From, v.From, v.Uplink = c.restrict(to, p)
+	row.Uplink = p.Uplink
+	return v
 }
 
 func publishKey(host netip.Addr, port uint16, proto uint8) bpf.PublishKey {

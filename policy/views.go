@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/ebpfnet/ebpfnet/maps"
+	"github.com/ebpfnet/ebpfnet/policy/rules"
 )
 
 // Result is what Compile decides: what the maps must hold, and what the command line shows. It is not changed after Compile.
@@ -15,8 +16,11 @@ type Result struct {
 	Bridges   []BridgeView   // by name
 	Uplinks   []UplinkView   // by name
 	Peers     []PeerView     // by subnet
-	Problems  []string       // one line each: what is wrong, and what becomes of it
-	Turnover  Turnover       // for Identities.Settle
+	Policies  []RuleView     // in the order in which they were compiled: the intent's, then those of labels
+	Rules     *rules.Compiled
+	Pods      []rules.Pod // what they were compiled for
+	Problems  []string    // one line each: what is wrong, and what becomes of it
+	Turnover  Turnover    // for Identities.Settle
 
 	names directory
 }
@@ -66,9 +70,11 @@ type PortView struct {
 	Target   string     // the endpoint's name; where it has none now, what it was published to
 	Address  netip.Addr // the container's; invalid while not active
 	Active   bool
-	Inactive string // why not, in some words
-	Slot     uint16 // of its counters; 0: none
-	Endpoint int    // in Result.Endpoints; -1 for none
+	Inactive string         // why not, in some words
+	Slot     uint16         // of its counters; 0: none
+	Endpoint int            // in Result.Endpoints; -1 for none
+	From     []netip.Prefix // that alone may use it; none: all may
+	Uplink   string         // by which alone the wire reaches it; empty: every one
 }
 
 // BridgeView is a bridge that is attached or waited for.

@@ -214,7 +214,7 @@ func protocol(name string) (uint8, bool) {
 }
 
 func toNetwork(n network.Summary) policy.Network {
-	out := policy.Network{ID: n.ID, Name: n.Name, Internal: n.Internal, Options: n.Options, Bridge: n.Options[bridgeNameOption]}
+	out := policy.Network{ID: n.ID, Name: n.Name, Internal: n.Internal, Options: n.Options, Labels: n.Labels, Bridge: n.Options[bridgeNameOption]}
 	if out.Bridge == "" && len(n.ID) >= 12 {
 		out.Bridge = "br-" + n.ID[:12]
 	}
