@@ -29,6 +29,7 @@ type Options struct {
 	Resync          time.Duration
 	Background      bool // started by attach: `detach --all` ends it
 	Overlay         OverlayOptions
+	Policies        string // folder of rules; empty: none
 	Log             *slog.Logger
 	Ready           func(error) // called once, with nil
 }
@@ -57,6 +58,8 @@ type Agent struct {
 	carrier *offload.Carrier
 	rules   foreignRules
 	again   chan struct{} // asks for a look
+
+	policies policyFolder
 
 	metricsURL string // empty: none; set before the loop starts
 	pageURL    string // the same
@@ -95,6 +98,7 @@ const (
 func newAgent(o Options, h Host, s State) *Agent {
 	a := &Agent{o: o, host: h, log: o.Log, state: s, problems: map[string][]string{}, requests: make(chan request), born: time.Now()}
 	a.overlay = membership{failed: make(chan error, 1), name: tunnel.DeviceName(o.Paths.Instance, loader.DefaultInstance), device: true, routes: true}
+	a.policies.dir = o.Policies
 	a.monitor = monitor.New(func(err error) { a.log.Error("events", "error", err) })
 	a.carrier = newCarrier(a)
 	a.again = make(chan struct{}, 1)
@@ -145,6 +149,8 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 		defer t.Stop()
 		alive = t.C
 	}
+	folder := time.NewTicker(policyPoll)
+	defer folder.Stop()
 	var last time.Time
 	var took time.Duration
 	look := func(full bool) {
@@ -182,6 +188,10 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 			look(false)
 		case <-due.C:
 			look(a.retry.failing())
+		case <-folder.C:
+			if a.policies.changed() {
+				look(false)
+			}
 		case <-resync.C:
 			look(true)
 		case <-alive:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -134,6 +135,19 @@ func (n *eventNamer) device(index uint32) string {
 	return name
 }
 
+// ruleName says which rule a number in an event stands for; one that is gone since is its number.
+func (v *view) ruleName(id uint32) string {
+	if id == 0 {
+		return ""
+	}
+	if v.result.Rules != nil {
+		if name, ok := v.result.Rules.Rules[id]; ok {
+			return name
+		}
+	}
+	return fmt.Sprintf("number %d, which is no longer there", id)
+}
+
 // The words for verdicts.
 const (
 	verdictDrop    = "drop"
@@ -150,7 +164,7 @@ func (n *eventNamer) event(e *bpf.Event) api.Event {
 		Program:    word(n.names.Hooks, int(e.Hook)),
 		Device:     n.device(e.Ifindex),
 		Verdict:    verdictForward,
-		Rule:       e.Rule,
+		Rule:       n.view.ruleName(e.Rule),
 		From:       n.ends[e.SrcId],
 		To:         n.ends[e.DstId],
 		Original:   tuple(e.Before.Saddr, e.Before.Daddr, e.Before.Sport, e.Before.Dport),

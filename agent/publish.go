@@ -20,6 +20,12 @@ func (a *Agent) publish(ctx context.Context, r api.PublishRequest) (api.Port, er
 	if err != nil {
 		return api.Port{}, usageError{err}
 	}
+	var from []netip.Prefix
+	if r.From != "" {
+		if from, err = policy.ParseFrom(r.From); err != nil {
+			return api.Port{}, usageError{fmt.Errorf("--from: %w", err)}
+		}
+	}
 	if a.dp == nil {
 		return api.Port{}, errNothingAttached
 	}
@@ -39,6 +45,10 @@ func (a *Agent) publish(ctx context.Context, r api.PublishRequest) (api.Port, er
 	if err := a.checkListening(now.Ports, spec); err != nil {
 		return api.Port{}, err
 	}
+	if r.Uplink != "" && !slices.ContainsFunc(now.Uplinks, func(u policy.UplinkView) bool { return u.Name == r.Uplink && u.Attached }) {
+		return api.Port{}, fmt.Errorf("publish %s: %s is not an attached uplink: `ebpfnet status` lists those", spec, r.Uplink)
+	}
+	target.Intent.From, target.Intent.Uplink = from, r.Uplink
 	in := a.state.Intent
 	in.Publish = append(slices.Clone(in.Publish), target.Intent)
 	var published api.Port

@@ -33,6 +33,8 @@ func (a *Agent) reconcile(ctx context.Context, full bool) error {
 }
 
 func (a *Agent) lookAndApply(ctx context.Context, full bool) error {
+	// What is wrong with the rules is among the problems; those of before are put to work.
+	_ = a.loadPolicies(ctx)
 	o, err := a.observe(ctx)
 	if err != nil {
 		return err

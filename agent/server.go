@@ -41,7 +41,7 @@ func listenSocket(path string) (net.Listener, error) {
 }
 
 // maxRequest is more than any request of ours takes.
-const maxRequest = 1 << 20
+const maxRequest = 16 << 20
 
 // handler is the API. ctx ends with the agent.
 func (a *Agent) handler(ctx context.Context) http.Handler {
@@ -70,6 +70,10 @@ func (a *Agent) handler(ctx context.Context) http.Handler {
 	mux.HandleFunc("POST /v1/peers/remove", answer(func(r *http.Request) (any, error) {
 		return work(ctx, a, r, func(ctx context.Context, q api.PeerRequest) (any, error) { return struct{}{}, a.removePeer(ctx, q) })
 	}))
+	mux.HandleFunc("GET /v1/policies", answer(func(*http.Request) (any, error) { return a.listPolicies(), nil }))
+	mux.HandleFunc("GET /v1/policies/test", answer(func(r *http.Request) (any, error) { return a.testPolicy(r.URL.Query()) }))
+	mux.HandleFunc("POST /v1/policies/apply", answer(func(r *http.Request) (any, error) { return work(ctx, a, r, a.applyPolicies) }))
+	mux.HandleFunc("POST /v1/policies/delete", answer(func(r *http.Request) (any, error) { return work(ctx, a, r, a.deletePolicy) }))
 	mux.HandleFunc("POST /v1/publish", answer(func(r *http.Request) (any, error) {
 		return work(ctx, a, r, a.publish)
 	}))

@@ -3,6 +3,7 @@ package agent
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/agent/lease"
@@ -22,7 +23,7 @@ type view struct {
 // publishView lets others see how things are now.
 func (a *Agent) publishView() {
 	v := &view{result: a.settled, docker: a.host.Observer.Docker(), overlay: a.overlayStatus(), member: a.overlay.member}
-	for _, key := range []string{"reconcile", "datapath", "observe", "forwarding", "overlay", "policy", "metrics"} {
+	for _, key := range []string{"reconcile", "datapath", "observe", "forwarding", "overlay", "policies", "policy", "metrics"} {
 		v.problems = append(v.problems, a.problems[key]...)
 	}
 	a.view.Store(v)
@@ -44,7 +45,13 @@ func portRow(p policy.PortView) api.Port {
 		Endpoint:      p.Target,
 		Source:        p.Source,
 		Active:        p.Active,
+		Uplink:        p.Uplink,
 	}
+	var from []string
+	for _, f := range p.From {
+		from = append(from, f.String())
+	}
+	row.From = strings.Join(from, ",")
 	if p.Address.IsValid() {
 		row.Address = p.Address.String()
 	}

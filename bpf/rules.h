@@ -115,6 +115,9 @@ static __noinline enum drop_reason rules_ask(const struct endpoint4 *from, const
 		ask->to = to->policy[set];
 	if (!(from && ask->from.egress) && !(to && ask->to.ingress))
 		return DROP_NONE;
+	/* Nobody is kept from himself. */
+	if (from && to && from->id == to->id)
+		return DROP_NONE;
 	s->packet.judged = true;
 	ask->set = set;
 	ask->rule = 0;

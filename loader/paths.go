@@ -30,6 +30,8 @@ type Paths struct {
 	Lock   string // file: held by the agent while it runs
 	Docker string // file: what Docker said last
 	Log    string // file: of an agent that runs in the background
+
+	Policies string // directory of the administrator's rules
 }
 
 // PathsFor gives the paths of an instance, whose name must be valid (see ValidateInstance).
@@ -51,7 +53,16 @@ func pathsUnder(instance, bpffs, lib, run, log string) Paths {
 		Lock:       filepath.Join(run, "ebpfnet", instance+".lock"),
 		Docker:     filepath.Join(run, "ebpfnet", instance+".docker"),
 		Log:        filepath.Join(log, "ebpfnet", instance+".log"),
+		Policies:   policyFolder(instance),
 	}
+}
+
+// policyFolder gives the folder of an instance's rules: the default instance's is the one that everybody knows.
+func policyFolder(instance string) string {
+	if instance == DefaultInstance {
+		return "/etc/ebpfnet/policies"
+	}
+	return "/etc/ebpfnet/policies." + instance
 }
 
 // sibling gives another instance's paths on the same bpffs.

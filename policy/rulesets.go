@@ -17,9 +17,10 @@ const (
 
 // RuleView is a policy as the command line shows it.
 type RuleView struct {
-	Name     string // NAMESPACE/NAME
-	Source   string
-	Selected []string // endpoints, by name
+	Name       string // NAMESPACE/NAME
+	Source     string
+	Directions []string // that it asks about: ingress, egress
+	Selected   []string // endpoints, by name
 }
 
 // addRules compiles the users' rules, those of the containers' labels among them. Where that fails nothing is carried for anybody whom a rule
@@ -74,7 +75,7 @@ func (c *compiler) addRules() {
 		c.r.State.Veths[uint32(ep.Index)] = v
 	}
 	for i := range policies {
-		view := RuleView{Name: policies[i].Name(), Source: policies[i].Source, Selected: []string{}}
+		view := RuleView{Name: policies[i].Name(), Source: policies[i].Source, Directions: rules.Asks(&policies[i].Object.Spec), Selected: []string{}}
 		for _, pod := range compiled.Selected[i] {
 			view.Selected = append(view.Selected, pods[pod].Name)
 		}

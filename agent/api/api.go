@@ -30,6 +30,10 @@ type DetachRequest struct {
 type PublishRequest struct {
 	Spec   string `json:"spec"`
 	Target string `json:"target,omitempty"`
+	// From is CIDR[,CIDR]: the addresses that alone may use the port; empty: all may.
+	From string `json:"from,omitempty"`
+	// Uplink is the device by which alone the wire reaches it; empty: every one.
+	Uplink string `json:"uplink,omitempty"`
 }
 
 // UnpublishRequest takes a published port back.
@@ -137,6 +141,8 @@ type Port struct {
 	Address       string `json:"address"`
 	Source        string `json:"source"`
 	Active        bool   `json:"active"`
+	From          string `json:"from,omitempty"`   // the addresses that alone may use it, with commas between them
+	Uplink        string `json:"uplink,omitempty"` // by which alone the wire reaches it
 }
 
 // Tuple is one direction of a flow as it is seen at one place.

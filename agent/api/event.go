@@ -28,7 +28,7 @@ type Event struct {
 	Device     string    `json:"device"`
 	Verdict    string    `json:"verdict"`
 	Reason     string    `json:"reason,omitempty"`
-	Rule       uint32    `json:"rule,omitempty"`
+	Rule       string    `json:"rule,omitempty"` // that decided
 	Path       string    `json:"path,omitempty"`
 	Out        string    `json:"out,omitempty"` // the device that its flow leads to: a container's veth, an uplink
 	From       string    `json:"from,omitempty"`

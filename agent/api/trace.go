@@ -18,6 +18,7 @@ type TraceQuery struct {
 type Trace struct {
 	Verdict    string      `json:"verdict"`
 	Reason     string      `json:"reason,omitempty"`
+	Rule       string      `json:"rule,omitempty"` // that decided
 	Proto      string      `json:"proto"`
 	Original   Tuple       `json:"original"`
 	Translated Tuple       `json:"translated"`

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 
 	"github.com/ebpfnet/ebpfnet/agent/api"
@@ -100,6 +101,27 @@ func (c *Client) AddPeer(ctx context.Context, q api.PeerRequest) error {
 // RemovePeer forgets another host.
 func (c *Client) RemovePeer(ctx context.Context, q api.PeerRequest) error {
 	return c.do(ctx, http.MethodPost, "peers/remove", nil, q, nil)
+}
+
+// Policies lists the rules that are in force.
+func (c *Client) Policies(ctx context.Context) (l []api.Policy, err error) {
+	return l, c.do(ctx, http.MethodGet, "policies", nil, nil, &l)
+}
+
+// ApplyPolicies puts rules in force, or says what would come of that.
+func (c *Client) ApplyPolicies(ctx context.Context, q api.PolicyRequest) (p api.PolicyChange, err error) {
+	return p, c.do(ctx, http.MethodPost, "policies/apply", nil, q, &p)
+}
+
+// DeletePolicy takes a policy back.
+func (c *Client) DeletePolicy(ctx context.Context, q api.PolicyDelete) (p api.PolicyChange, err error) {
+	return p, c.do(ctx, http.MethodPost, "policies/delete", nil, q, &p)
+}
+
+// TestPolicy asks what the rules say of a flow.
+func (c *Client) TestPolicy(ctx context.Context, q api.PolicyQuery) (v api.PolicyVerdict, err error) {
+	values := url.Values{"from": {q.From}, "to": {q.To}, "port": {strconv.Itoa(int(q.Port))}, "proto": {q.Proto}}
+	return v, c.do(ctx, http.MethodGet, "policies/test", values, nil, &v)
 }
 
 // Trace asks what would become of a packet.

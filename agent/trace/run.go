@@ -83,6 +83,10 @@ func (t *Trace) hop(try *loader.Trial, program, device string, index int, o load
 			t.flow(&entry, e, known[e.Before])
 		}
 	}
+	if r := t.w.Result.Rules; r != nil && e.Rule != 0 {
+		t.out.Rule = r.Rules[e.Rule]
+		t.step("rule", "%s", t.out.Rule)
+	}
 	switch {
 	case e.Drop != 0:
 		t.out.Verdict, t.out.Reason = "drop", t.w.Names.Drops[e.Drop]

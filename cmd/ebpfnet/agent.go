@@ -42,6 +42,9 @@ Sizes apply to tables that are not there yet.`,
 			if err := finishOverlay(cmd.Flags(), &o.Overlay); err != nil {
 				return err
 			}
+			if !cmd.Flags().Changed("policies") {
+				o.Policies = a.paths().Policies
+			}
 			log, err := logs.logger(a.stdout, a.verbose)
 			if err != nil {
 				return err
@@ -68,6 +71,7 @@ Sizes apply to tables that are not there yet.`,
 	f.DurationVar(&o.Resync, "resync", 30*time.Second, "how often everything is looked at again")
 	f.StringVar(&page, "page", string(agent.PageAuto), "the live page beside the metrics: on, off, or auto for where their address is the loopback's")
 	f.StringSliceVar(&o.PageHosts, "page-host", nil, "a name under which the page may be asked for, beside the host's own and localhost (may be repeated)")
+	f.StringVar(&o.Policies, "policies", "", "folder of rules, which is watched (default /etc/ebpfnet/policies; of another instance /etc/ebpfnet/policies.NAME)")
 	logs.flags(f)
 	f.BoolVar(&o.Debug, "debug", false, "serve Go's profiles on the agent's unix socket, under /debug/pprof/")
 	f.Uint32Var(&o.Settings.Flows, "flows", o.Settings.Flows, "size of the flow table")

@@ -149,8 +149,8 @@ func eventFacts(e *api.Event) string {
 	if e.Path != "" {
 		facts += " path " + e.Path
 	}
-	if e.Rule != 0 {
-		facts += fmt.Sprintf(" rule %d", e.Rule)
+	if e.Rule != "" {
+		facts += fmt.Sprintf(" rule %q", printable(e.Rule))
 	}
 	return fmt.Sprintf("%s %d bytes", facts, e.Length)
 }

@@ -53,10 +53,17 @@ func containerPorts(p api.Port) string {
 }
 
 func portState(p api.Port) string {
+	state := "inactive"
 	if p.Active {
-		return "active"
+		state = "active"
 	}
-	return "inactive"
+	if p.From != "" {
+		state += " from " + p.From
+	}
+	if p.Uplink != "" {
+		state += " by " + p.Uplink
+	}
+	return state
 }
 
 func span(first, last uint16) string {

@@ -11,18 +11,27 @@ import (
 )
 
 func newPublish(a *app) *cobra.Command {
-	return &cobra.Command{
+	var r api.PublishRequest
+	cmd := &cobra.Command{
 		Use:   "publish [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp] [CONTAINER|IP]",
 		Short: "Publish a port of a running container",
 		Long: `publish makes a port of the host, or a range of them, lead to a running container, at once.
 
-Without a container: the only endpoint there is, or the only one whose image exposes the port.`,
-		Args: takes(1, "PORTS", "CONTAINER"),
+Without a container: the only endpoint there is, or the only one whose image exposes the port.
+
+--from and --uplink hold for connections from other machines, and --from for those of containers too; the host itself always reaches it.`,
+		Example: "  ebpfnet publish 5432:5432 db --from 10.0.0.0/8,192.0.2.7",
+		Args:    takes(1, "PORTS", "CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := policy.ParsePublish(args[0]); err != nil {
 				return usageError{err}
 			}
-			r := api.PublishRequest{Spec: args[0]}
+			r.Spec = args[0]
+			if r.From != "" {
+				if _, err := policy.ParseFrom(r.From); err != nil {
+					return usagef("--from: %w", err)
+				}
+			}
 			if len(args) > 1 {
 				if r.Target = args[1]; r.Target == "" {
 					return usagef("the container's name is empty")
@@ -41,6 +50,9 @@ Without a container: the only endpoint there is, or the only one whose image exp
 			})
 		},
 	}
+	cmd.Flags().StringVar(&r.From, "from", "", "who alone may use it: CIDR[,CIDR]")
+	cmd.Flags().StringVar(&r.Uplink, "uplink", "", "the device by which alone it is reached from outside")
+	return cmd
 }
 
 func newUnpublish(a *app) *cobra.Command {

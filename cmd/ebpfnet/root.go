@@ -54,7 +54,7 @@ Start with 'ebpfnet doctor', then 'ebpfnet attach --bridge docker0'. 'ebpfnet de
 		"where Docker listens, for the agent and for doctor (env DOCKER_HOST)")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 	root.AddCommand(
-		newAttach(a), newDetach(a), newStatus(a), newEndpoint(a), newPublish(a), newUnpublish(a), newPort(a), newFlow(a), newPeer(a), newTop(a), newMonitor(a), newTrace(a),
+		newAttach(a), newDetach(a), newStatus(a), newEndpoint(a), newPublish(a), newUnpublish(a), newPort(a), newFlow(a), newPeer(a), newPolicy(a), newTop(a), newMonitor(a), newTrace(a),
 		newDoctor(a), newAgent(a), newVersion(a),
 	)
 	root.InitDefaultCompletionCmd()

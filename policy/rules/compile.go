@@ -136,9 +136,10 @@ func (c *compiler) addPolicy(p *Policy) error {
 	}
 	pods.and(c.ix.inNamespace(p.Object.Namespace))
 	s.pods = pods
-	// Without policyTypes a policy is about ingress, and about egress where it has rules for that.
-	s.asks[ingress] = len(spec.PolicyTypes) == 0 || slices.Contains(spec.PolicyTypes, networkingv1.PolicyTypeIngress)
-	s.asks[egress] = len(spec.PolicyTypes) == 0 && len(spec.Egress) > 0 || slices.Contains(spec.PolicyTypes, networkingv1.PolicyTypeEgress)
+	for _, d := range Asks(spec) {
+		s.asks[ingress] = s.asks[ingress] || d == ingress.String()
+		s.asks[egress] = s.asks[egress] || d == egress.String()
+	}
 	if s.asks[ingress] {
 		for i, r := range spec.Ingress {
 			if err := c.addRule(&s, ingress, p, i, r.From, r.Ports); err != nil {
@@ -163,6 +164,18 @@ func (c *compiler) addPolicy(p *Policy) error {
 	c.out.Selected = append(c.out.Selected, selected)
 	c.subjects = append(c.subjects, s)
 	return nil
+}
+
+// Asks tells which directions a policy is about, as words. Without policyTypes it is about ingress, and about egress where it has rules for that.
+func Asks(s *networkingv1.NetworkPolicySpec) []string {
+	all := []string{}
+	if len(s.PolicyTypes) == 0 || slices.Contains(s.PolicyTypes, networkingv1.PolicyTypeIngress) {
+		all = append(all, ingress.String())
+	}
+	if len(s.PolicyTypes) == 0 && len(s.Egress) > 0 || slices.Contains(s.PolicyTypes, networkingv1.PolicyTypeEgress) {
+		all = append(all, egress.String())
+	}
+	return all
 }
 
 // peerKeys gives the content of whom a policy's rules name.

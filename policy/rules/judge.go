@@ -34,6 +34,9 @@ func (v Verdict) Rule() string {
 // Judge asks what the datapath asks, in the same way: whether from may dial a port of to. The port is the container's own, where a published
 // one is dialled.
 func (c *Compiled) Judge(from, to netip.Addr, proto uint8, port uint16) Verdict {
+	if c == nil {
+		return Verdict{Side{Allow: true}, Side{Allow: true}}
+	}
 	f, fromPod := c.Policy.Idents[bpf.AddrKey{Addr: bpf.Addr(from)}]
 	t, toPod := c.Policy.Idents[bpf.AddrKey{Addr: bpf.Addr(to)}]
 	_, fromPodNamed := c.Addrs[from]

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -116,7 +117,13 @@ func parseDocument(file string, n *yaml.Node) (Policy, []*Error) {
 	if len(d.errs) > 0 {
 		return p, d.errs
 	}
-	text, err := yaml.Marshal(n)
+	// By way of JSON: the library that reads into the type takes words like y and on for truth values, which this one does not.
+	var plain any
+	err := n.Decode(&plain)
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(plain)
+	}
 	if err == nil {
 		err = sigsyaml.UnmarshalStrict(text, &p.Object)
 	}

@@ -176,6 +176,13 @@ func testRules(t *testing.T, d *datapath) {
 				"new local tcp 172.17.0.3:80>172.17.0.2:40000 = 198.51.100.1:8080>172.17.0.2:40000 peer c1",
 			}},
 		{name: "hairpin, a port that is not for it", change: published, hook: c1, in: tcp("172.17.0.2:40000", "198.51.100.1:8081", "S"), want: dropped(ingress)},
+		{name: "hairpin, to itself", change: func(s *state.State) { published(s); publish(s, "tcp", "0.0.0.0:8080", "172.17.0.2:80") },
+			hook: c1, in: tcp("172.17.0.2:40000", "198.51.100.1:8080", "S"),
+			want: redirected("br0 local", tcp("172.17.0.1:40000", "172.17.0.2:80", "S").withTTL(63).macs(w.gateway("c1"))),
+			flows: []string{
+				"new local tcp 172.17.0.2:40000>198.51.100.1:8080 = 172.17.0.1:40000>172.17.0.2:80 peer c1",
+				"new local tcp 172.17.0.2:80>172.17.0.1:40000 = 198.51.100.1:8080>172.17.0.2:40000 peer c1",
+			}},
 		{name: "to another host's container", change: with(w.network, w.ruled), hook: c1, in: tcp("172.17.0.2:40000", "10.200.2.5:80", "S"), want: dropped(egress)},
 		{name: "from another host's container", change: with(w.network, w.ruled), hook: fromUplink("up0"),
 			in: tcp("10.200.3.5:40000", "172.17.0.3:80", "S"), want: dropped(ingress)},
