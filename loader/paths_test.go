@@ -46,6 +46,7 @@ func TestPathsFor(t *testing.T) {
 		Lock:       "/run/ebpfnet/x.lock",
 		Docker:     "/run/ebpfnet/x.docker",
 		Log:        "/var/log/ebpfnet/x.log",
+		Policies:   "/etc/ebpfnet/policies.x",
 	}
 	if diff := cmp.Diff(want, PathsFor("x")); diff != "" {
 		t.Error(diff)
