@@ -93,7 +93,7 @@ func purposes() map[string]string {
 		"btf":                "names of kernel types, for kfuncs",
 		"conntrack_lookup":   "will take over flows that the kernel knows",
 		"conntrack_nat":      "will hand flows to the kernel",
-		"ring_buffer":        "will carry events",
+		"ring_buffer":        "tells monitor and trace of packets",
 		"jit":                "compiles programs to machine code",
 	}
 }

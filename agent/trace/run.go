@@ -90,6 +90,7 @@ func (t *Trace) hop(try *loader.Trial, program, device string, index int, o load
 	switch {
 	case e.Drop != 0:
 		t.out.Verdict, t.out.Reason = "drop", t.w.Names.Drops[e.Drop]
+		t.policy(refused(e.Drop))
 		t.step("verdict", "drop, reason %s", t.out.Reason)
 		return "", 0, nil
 	case e.Pass != 0:
@@ -147,6 +148,9 @@ func (t *Trace) flow(entry *maps.FlowEntry, e *bpf.Event, known bool) {
 		return
 	}
 	reply := f.Flags&bpf.DatapathFlowFlagFLOW_REPLY != 0
+	if !known {
+		t.policy(allowed(f.Path, f.Flags&bpf.DatapathFlowFlagFLOW_DNAT != 0))
+	}
 	if f.Flags&bpf.DatapathFlowFlagFLOW_DNAT != 0 && !reply {
 		t.step("published port", "%s leads to %s", at(e.Before.Daddr, e.Before.Dport), at(f.Daddr, f.Dport))
 	}

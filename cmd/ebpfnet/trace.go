@@ -19,7 +19,7 @@ func newTrace(a *app) *cobra.Command {
 		Use:   "trace --from WHO --to ADDRESS[:PORT][/PROTO]",
 		Short: "Say what would become of a packet, step by step, without sending it",
 		Long: `trace builds a packet, has the programs decide about it in the state that everything is in now, and shows what they did: the program, the
-containers, the published port, the flow, the address and the port that it would leave with, the route, and the packet as it goes on. Where
+containers, what lets it pass or forbids it, the published port, the flow, the address and the port that it would leave with, the route, and the packet as it goes on. Where
 it is left to the kernel, it shows what the kernel's routing says. Nothing is sent, and nothing changes.
 
 WHO is a container, host, or wire (with --from-addr). ADDRESS may be a container too. PROTO is tcp, udp, sctp or icmp; TCP opens a

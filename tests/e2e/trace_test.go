@@ -165,12 +165,25 @@ func TestTraceForetells(t *testing.T) {
 						*port = 0
 					}
 				}
+				if step, told := policyStep(said); told != (said.Flow == "new" || slices.Contains([]string{"isolated", "spoofed", "loopback", "direct"}, said.Reason)) {
+					t.Errorf("flow %q, verdict %s %s: policy %q", said.Flow, said.Verdict, said.Reason, step)
+				}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("trace foretells otherwise (-real +foretold):\n%s\n%+v", diff, said.Steps)
 				}
 			})
 		}
 	})
+}
+
+// policyStep is what lets the packet pass, or forbids it.
+func policyStep(said api.Trace) (string, bool) {
+	for _, step := range said.Steps {
+		if step.Step == "policy" {
+			return step.Fact, true
+		}
+	}
+	return "", false
 }
 
 // The host's own packets: by the socket programs to a published port, down a bridge, and out of an uplink, where nobody has a say.
