@@ -67,6 +67,14 @@ func (a *Agent) summary() string {
 	return fmt.Sprintf("%d bridges, %d endpoints, %d published ports%s", attached, len(a.settled.Endpoints), len(a.settled.Ports), problems)
 }
 
+// pinnedMode is the mode that a bridge was left in. What cannot be read is another version's, which had one.
+func pinnedMode(p loader.Paths, ifindex int) string {
+	if b, err := loader.PinnedBridge(p, ifindex); err == nil && offloaded(b) {
+		return policy.ModeOffload
+	}
+	return policy.ModeNative
+}
+
 // OfflineStatus is the status of an instance without an agent: what its pins and its state file say.
 func OfflineStatus(p loader.Paths, version string) (api.Status, error) {
 	s := api.Status{Instance: p.Instance, Version: version, Bridges: []api.BridgeStatus{}, Uplinks: []api.UplinkStatus{}, Problems: []string{}}
@@ -95,12 +103,12 @@ func OfflineStatus(p loader.Paths, version string) (api.Status, error) {
 			s.Uplinks = append(s.Uplinks, api.UplinkStatus{Name: name, Hook: h.Kind})
 		}
 		if slices.Contains(h.Programs, bpf.DatapathProgFromBridge) {
-			s.Bridges = append(s.Bridges, api.BridgeStatus{Name: name, Mode: policy.ModeNative, Attached: true, Subnets: []string{}})
+			s.Bridges = append(s.Bridges, api.BridgeStatus{Name: name, Mode: pinnedMode(p, ifindex), Attached: true, Subnets: []string{}})
 		}
 	}
 	for _, b := range state.Intent.Bridges {
 		if !devices[b.Name] {
-			s.Bridges = append(s.Bridges, api.BridgeStatus{Name: b.Name, Mode: policy.ModeNative, Subnets: []string{}})
+			s.Bridges = append(s.Bridges, api.BridgeStatus{Name: b.Name, Mode: b.Mode, Subnets: []string{}})
 		}
 	}
 	s.Mode = commonMode(s.Bridges)

@@ -141,6 +141,7 @@ func (s site) relieved(t *testing.T, load *lab.Load) {
 
 // K-11, K-12: under a firewall of somebody else's the same is let through as without ebpfnet, and ebpfnet carries what is established.
 func TestOffload(t *testing.T) {
+	t.Parallel()
 	for _, r := range rulers() {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
@@ -354,6 +355,7 @@ func TestOffloadChanges(t *testing.T) {
 	})
 	t.Run("a rule, and no agent", func(t *testing.T) {
 		killAgent(t, s, true)
+		eq(t, "mode, as it was left", s.Status(t).Mode, "offload")
 		s.command(t, "nft add element inet guard gone { "+lab.RemoteIP+" }")
 		stalled(t, "in", 10*time.Second, ask(in))
 		s.command(t, "nft flush set inet guard gone")

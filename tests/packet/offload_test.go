@@ -170,6 +170,9 @@ func testOffloadLeft(t *testing.T, d *datapath) {
 				}
 				d.expect(t, h, f, passed(reason))
 				d.expectFlows(t)
+				// It speaks for none behind it either.
+				d.offloaded(t, c)
+				d.leaves(t, toUplink("up0"), tcp("198.51.100.1:40000", go1.dst, flags).withTTL(63), "br0")
 				d.expect(t, fromContainer("c1"), go1, passed("rules"))
 			})
 		}
