@@ -111,7 +111,7 @@ enum nat_result {
  */
 static __always_inline enum nat_result nat_join(struct scratch *s, bool fresh)
 {
-	long err;
+	int err; /* see nat_enter */
 
 	if (fresh) {
 		err = bpf_map_update_elem(&flows4_new, &s->key, &s->flow, BPF_NOEXIST);
@@ -137,13 +137,16 @@ GLOBAL int nat_diffs(void)
 /*
  * In: in scratch a flow's tuple and its own entry, whose source port is the candidate. Out: NAT_OK with both entries in flows4_new. The
  * reply's entry, which must not have existed, is the reservation; what follows it is rolled back with it.
+ *
+ * Errors are ints: before 6.4 the functions that a program's call of a map's helper becomes return one, and what stands in the upper half of
+ * the register is not the sign.
  */
 GLOBAL int nat_enter(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
 	struct flow4 *other;
 	bool fresh;
-	long err;
+	int err;
 
 	if (!s)
 		return NAT_FULL;
