@@ -28,7 +28,7 @@ type outcome struct {
 type machine struct {
 	kernel, initramfs, console string // files; console is written
 	memory                     int    // MiB
-	skip, tests                string // steps to leave out, tests to run
+	skip, tests, less          string // steps to leave out, tests to run, and those among them not to run
 }
 
 // run boots the machine and reads its results until it ends. seen is called with each as it comes.
@@ -40,7 +40,7 @@ func (m machine) run(ctx context.Context, seen func(step.Result)) (results []ste
 		"-serial", "stdio", // ttyS1: the results
 		"-kernel", m.kernel, "-initrd", m.initramfs,
 		"-append", "console=ttyS0 loglevel=5 panic=-1 random.trust_cpu=on "+
-			step.SkipEnv+"="+m.skip+" "+step.RunEnv+"="+m.tests)
+			step.SkipEnv+"="+m.skip+" "+step.RunEnv+"="+m.tests+" "+step.LessEnv+"="+m.less)
 	cmd.Stdin = nil
 	var complaint strings.Builder
 	cmd.Stderr = &complaint

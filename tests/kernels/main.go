@@ -34,6 +34,7 @@ func main() {
 type options struct {
 	cache, archive string
 	skip, tests    string
+	less           string
 	timeout, fresh time.Duration
 	memory, jobs   int
 	smoke          bool
@@ -63,7 +64,7 @@ func run(ctx context.Context, args []string) (bool, error) {
 		return true, os.WriteFile(filepath.Join(module, "docs", "kernels.md"), []byte(document()), 0o644)
 	}
 	if o.smoke {
-		o.skip, o.tests, o.jobs = strings.Join(leftOut(), ","), quickTests, max(o.jobs, 2)
+		o.skip, o.tests, o.less, o.jobs = strings.Join(leftOut(), ","), quickTests, slowTests, max(o.jobs, 2)
 	}
 	if o.cache == "" {
 		o.cache = filepath.Join(module, ".cache", "kernels")
@@ -82,8 +83,12 @@ func run(ctx context.Context, args []string) (bool, error) {
 // processor is emulated.
 func leftOut() []string { return []string{step.Loader} }
 
-// quickTests are the packet tests that load the programs once, and then run hundreds of packets through them.
-const quickTests = "^TestPackets$"
+// quickTests are the packet tests that load the programs once and then run packets through them, more than a thousand cases; slowTests are
+// three among them that take half of the time: they send packets by the thousand, or publish every port there is.
+const (
+	quickTests = "^TestPackets$"
+	slowTests  = "^TestPackets$/^(random|flood|every_port)$"
+)
 
 // choose gives the kernels of these names, all for none.
 func choose(names []string) ([]kernel, error) {
@@ -135,7 +140,7 @@ func bootAll(ctx context.Context, module string, chosen []kernel, o options) (bo
 		if o.smoke {
 			out.left = leftOut()
 		}
-		m := machine{console: out.console, memory: o.memory, skip: o.skip, tests: o.tests, initramfs: filepath.Join(o.cache, "initramfs-"+k.name)}
+		m := machine{console: out.console, memory: o.memory, skip: o.skip, tests: o.tests, less: o.less, initramfs: filepath.Join(o.cache, "initramfs-"+k.name)}
 		// One at a time: apt's folders are everybody's.
 		if out.version, m.kernel, out.err = fetch(d, k, programs, m); out.err != nil {
 			continue

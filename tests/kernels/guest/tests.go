@@ -17,7 +17,7 @@ func runTests(dir string) (string, error) {
 		return "", err
 	}
 	defer restore()
-	cmd := exec.Command(dir+"/run", "-test.v", "-test.timeout=50m", "-test.run="+os.Getenv(step.RunEnv))
+	cmd := exec.Command(dir+"/run", "-test.v", "-test.timeout=50m", "-test.run="+os.Getenv(step.RunEnv), "-test.skip="+os.Getenv(step.LessEnv))
 	cmd.Dir = dir
 	out, err := cmd.StdoutPipe()
 	if err != nil {

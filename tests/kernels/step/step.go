@@ -16,6 +16,7 @@ import (
 const (
 	SkipEnv = "skip" // steps that are left out, with commas between them
 	RunEnv  = "run"  // which tests to run, as go test's -run
+	LessEnv = "less" // and which of them not, as its -skip
 )
 
 // Step is one thing that is tried on each kernel.
