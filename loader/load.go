@@ -61,7 +61,7 @@ func Load(p Paths, f Features, s Settings) (*Datapath, error) {
 	return d, nil
 }
 
-func load(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err error) {
+func load(p Paths, f Features, s Settings, sp specs) (*Datapath, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -77,7 +77,29 @@ func load(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the limit of locked memory: %w", err)
 	}
+	back, err := resize(p, s)
+	if err != nil {
+		return nil, err
+	}
+	d, err := loadPinned(p, f, s, sp)
+	if err == nil || back == nil {
+		return d, err
+	}
+	if e := back(); e != nil {
+		return nil, errors.Join(err, e)
+	}
+	if !errors.Is(err, errNoRoom) {
+		return nil, err
+	}
+	small := err
+	if d, err = loadPinned(p, f, s, sp); err == nil {
+		d.notes = append(d.notes, "sizes stay as they were: "+small.Error())
+	}
+	return d, err
+}
 
+// loadPinned loads with the maps that are pinned, as large as they are, and with new ones where there are none.
+func loadPinned(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err error) {
 	d := &Datapath{paths: p, settings: s, features: f, mountinfo: "/proc/self/mountinfo"}
 	if err := d.configure(sp, s); err != nil {
 		return nil, err

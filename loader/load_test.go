@@ -144,43 +144,102 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// K-6: pinned maps are taken over with their entries and their size, whatever size is asked for, and both objects use the same ones.
-func TestAdopt(t *testing.T) {
+// K-6: pinned maps are taken over with their entries, and both objects use the same ones. Where another size is asked for, larger or smaller, they
+// get it and keep their entries, also those that come until the new programs are attached; where these do not fit, everything stays as it is.
+func TestResize(t *testing.T) {
 	newNamespace(t)
 	p := newPaths(t)
 	f := probed(t, "")
 	s := smallSettings()
-	d, err := load(p, f, s, emptySpecs(t))
-	if err != nil {
-		t.Fatal(err)
+	open := func() *Datapath {
+		t.Helper()
+		d, err := load(p, f, s, emptySpecs(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
 	}
-	if notes := d.Notes(); notes != nil {
+	key := func(port uint16) bpf.FlowKey { return bpf.FlowKey{Saddr: 1, Daddr: 2, Sport: port, Proto: 6} }
+	flow := bpf.Flow{Saddr: 11, Packets: 12}
+	holds := func(when string, d *Datapath, size uint32, ports ...uint16) {
+		t.Helper()
+		var veth bpf.Veth
+		if err := d.Sock.Veths.Lookup(uint32(7), &veth); err != nil || veth.Bridge != 5 {
+			t.Errorf("%s: a veth: %+v, %v", when, veth, err)
+		}
+		for _, port := range ports {
+			var got bpf.Flow
+			if err := d.TC.Flows4.Lookup(key(port), &got); err != nil || got != flow {
+				t.Errorf("%s: flow %d: %+v, %v", when, port, got, err)
+			}
+		}
+		if n := d.TC.Flows4.MaxEntries(); n != size {
+			t.Errorf("%s: flows4 has %d entries, want %d", when, n, size)
+		}
+	}
+	old := open()
+	for _, err := range []error{old.TC.Veths.Put(uint32(7), bpf.Veth{Bridge: 5, Id: 3}), old.TC.Flows4.Put(key(1), flow)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	was := old.TC.Flows4.MaxEntries()
+	same := open()
+	holds("the same", same, was, 1)
+	same.Close()
+	if notes := old.Notes(); notes != nil {
 		t.Errorf("Notes() = %v", notes)
 	}
-	if err := d.TC.Veths.Put(uint32(7), bpf.Veth{Bridge: 5, Id: 3}); err != nil {
-		t.Fatal(err)
-	}
-	d.Close()
 
-	was := 2 * s.Flows
 	s.Flows *= 4
-	d, err = load(p, f, s, emptySpecs(t))
-	if err != nil {
+	larger := open()
+	holds("larger", larger, 4*was, 1)
+	if err := old.TC.Flows4.Put(key(2), flow); err != nil { // its programs are still at it
 		t.Fatal(err)
 	}
-	defer d.Close()
-	var got bpf.Veth
-	if err := d.Sock.Veths.Lookup(uint32(7), &got); err != nil || got.Bridge != 5 {
-		t.Errorf("entry of before: %+v, %v", got, err)
+	old.Close()
+	larger.Close()
+	// The agent dies before it has settled, and the next one goes on; nothing is resized until it is done.
+	s.Flows /= 2
+	larger = open()
+	if notes := larger.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "flows4 keeps its 8192 entries, not 4096") {
+		t.Errorf("Notes() = %v", notes)
 	}
-	if n := d.TC.Flows4.MaxEntries(); n != was {
-		t.Errorf("flows4 has %d entries, want %d", n, was)
+	if err := larger.Settle(); err != nil {
+		t.Fatal(err)
 	}
-	if notes := d.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "flows4 keeps its 2048 entries") {
+	holds("settled", larger, 4*was, 1, 2)
+	if exists(p.outgrown()) {
+		t.Error("the maps of before are still pinned")
+	}
+	larger.Close()
+
+	smaller := open()
+	if err := smaller.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	holds("smaller", smaller, 2*was, 1, 2)
+	for i := range smaller.TC.Publish4.MaxEntries() {
+		if err := smaller.TC.Publish4.Put(bpf.PublishKey{Addr: i, Port: 1}, bpf.Publish{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	smaller.Close()
+	s.Published /= 2
+	full := open()
+	defer full.Close()
+	holds("too small", full, 2*was, 1, 2)
+	if n := full.TC.Publish4.MaxEntries(); n != 2*s.Published {
+		t.Errorf("publish4 has %d entries", n)
+	}
+	if notes := strings.Join(full.Notes(), "; "); !strings.Contains(notes, "publish4: its entries do not fit") {
 		t.Errorf("Notes() = %v", notes)
 	}
 	if err := RemoveAll(p); err != nil {
 		t.Fatal(err)
+	}
+	if exists(p.BPFFS) {
+		t.Error("something is left")
 	}
 }
 

@@ -19,7 +19,8 @@ import (
 // An instance's maps stand in a directory of their layout. Where a version of the project finds those of another one, newer or older, it takes
 // their entries over: field by field, by name, as far as both know them. This happens twice. Load copies everything, so that the new programs
 // find what the old ones knew; once no old program is attached any more, Settle copies the flows that came to be in between, and gives the old
-// maps up. An agent that dies in between leaves both, and the next one goes on.
+// maps up. An agent that dies in between leaves both, and the next one goes on. Maps of our own layout that are to have another size go the same
+// way (resize.go).
 
 // otherLayouts lists the directories of other layouts' maps.
 func (d *Datapath) otherLayouts() ([]string, error) {
@@ -229,7 +230,9 @@ func (c *copier) hashPerCPU() (int, error) {
 		if !fits {
 			continue
 		}
-		if err := c.now.Put(newKey, now.Interface()); err != nil {
+		if err := c.now.Put(newKey, now.Interface()); noRoom(err) {
+			return c.copied, fmt.Errorf("%w into %d: %w", errNoRoom, c.now.MaxEntries(), err)
+		} else if err != nil {
 			return c.copied, err
 		}
 		c.copied++
@@ -281,10 +284,12 @@ func (c *copier) put(key, value []byte) error {
 		return nil
 	}
 	err := c.now.Update(newKey, newValue, c.flags)
-	if errors.Is(err, ebpf.ErrKeyExist) {
+	switch {
+	case errors.Is(err, ebpf.ErrKeyExist):
 		return nil
-	}
-	if err != nil {
+	case noRoom(err):
+		return fmt.Errorf("%w into %d: %w", errNoRoom, c.now.MaxEntries(), err)
+	case err != nil:
 		return err
 	}
 	c.copied++

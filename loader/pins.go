@@ -10,8 +10,8 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// adoptPins makes the specification agree with the maps that are pinned, and makes the directories. A pinned map keeps its size, because
-// its entries are flows that are alive; one of another shape is not taken. The function that it returns takes away what came since.
+// adoptPins makes the specification agree with the maps that are pinned, and makes the directories. A pinned map keeps its size (resize
+// has put those aside that are not to); one of another shape is not taken. The function that it returns takes away what came since.
 func (d *Datapath) adoptPins(sp specs) (_ func(), err error) {
 	var fresh, dirs []string
 	if pin := filepath.Join(d.paths.Maps, shapePin); !exists(pin) {
@@ -52,7 +52,7 @@ func (d *Datapath) adoptPins(sp specs) (_ func(), err error) {
 		}
 		size := pinned.MaxEntries()
 		if size != spec.MaxEntries {
-			d.notes = append(d.notes, fmt.Sprintf("map %s keeps its %d entries, not %d as set, until `detach --all`", name, size, spec.MaxEntries))
+			d.notes = append(d.notes, fmt.Sprintf("map %s keeps its %d entries, not %d as set, until the agent's next start", name, size, spec.MaxEntries))
 		}
 		for _, s := range []*ebpf.CollectionSpec{sp.tc, sp.sock} {
 			if m := s.Maps[name]; m != nil {

@@ -26,7 +26,7 @@ func newAgent(a *app) *cobra.Command {
 		Long: `agent looks after the datapath: it follows containers, networks and devices, and keeps the kernel's tables right. It ends on SIGTERM and
 leaves the datapath running; 'ebpfnet detach --all' takes that off.
 
-Sizes apply to tables that are not there yet.`,
+Tables that are there already get another size when the agent starts, and keep their entries.`,
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.MetricsExplicit = cmd.Flags().Changed("metrics-addr") || os.Getenv(metricsEnv) != ""
