@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string) (bool, error) {
 	flags.IntVar(&o.memory, "memory", 1024, "of a machine, in MiB")
 	flags.IntVar(&o.jobs, "jobs", 1, "how many machines run at a time")
 	flags.StringVar(&o.skip, "skip", "", "steps to leave out, as in packet,loader; they count as failed")
-	flags.BoolVar(&o.smoke, "smoke", false, "leave out the loader's tests and the packet tests that take longest, and run two machines at a time")
+	flags.BoolVar(&o.smoke, "smoke", false, "leave out what takes longest: loads, loader and some packet tests; and run two machines at a time")
 	flags.StringVar(&o.tests, "run", "", "which packet and loader tests to run (default: all)")
 	doc := flags.Bool("doc", false, "write docs/kernels.md and do nothing else")
 	if err := flags.Parse(args); err != nil {
@@ -79,15 +79,15 @@ func run(ctx context.Context, args []string) (bool, error) {
 	return bootAll(ctx, module, chosen, o)
 }
 
-// leftOut are the steps that a smoke test does without. The loader's tests load the programs again and again, which takes minutes where the
-// processor is emulated.
-func leftOut() []string { return []string{step.Loader} }
+// leftOut are the steps that a smoke test does without. Verifiers are slow where the processor is emulated, and the other steps have all
+// programs loaded twice as it is.
+func leftOut() []string { return []string{step.Loads, step.Loader} }
 
 // quickTests are the packet tests that load the programs once and then run packets through them, more than a thousand cases; slowTests are
-// three among them that take half of the time: they send packets by the thousand, or publish every port there is.
+// some among them that take more than half of the time: they send packets by the thousand, or publish every port there is.
 const (
 	quickTests = "^TestPackets$"
-	slowTests  = "^TestPackets$/^(random|flood|every_port)$"
+	slowTests  = "^TestPackets$/^(random|flood|every_port|errors_in)$"
 )
 
 // choose gives the kernels of these names, all for none.

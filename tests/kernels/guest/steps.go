@@ -55,6 +55,7 @@ func takeSteps() int {
 	take(step.Forward, w.forward)
 	take(step.Masquerade, w.masquerade)
 	take(step.Publish, w.publish)
+	take(step.Uplinks, func() (string, error) { return w.uplinks(features) })
 	if code != 0 {
 		w.tell()
 	}

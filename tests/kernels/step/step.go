@@ -36,6 +36,7 @@ const (
 	Forward    = "forward"
 	Masquerade = "masquerade"
 	Publish    = "publish"
+	Uplinks    = "uplinks"
 	Detach     = "detach"
 )
 
@@ -52,6 +53,7 @@ func All() []Step {
 		{Masquerade, "a container reaches a server outside, which sees the host's address"},
 		{Publish, "`ebpfnet publish` to a running container: from outside with the client's address, from the host through each of its " +
 			"addresses, from another container and from itself; `unpublish` ends it"},
+		{Uplinks, "containers go out and are reached by a VLAN's device, also beside its parent, a bond, a bridge and a macvlan; tun, ipip, gre and WireGuard are refused"},
 		{Detach, "`ebpfnet detach --all` leaves no program, link, map, filter, qdisc, pin, file, sysctl or process"},
 	}
 }
