@@ -73,6 +73,7 @@ func TestPackets(t *testing.T) {
 		{"host", testHost},
 		{"stranger", testStranger},
 		{"closed", testClosed},
+		{"bypass", testBypass},
 		{"rules", testRules},
 		{"no way", testNoWay},
 		{"host source", testHostSource},
