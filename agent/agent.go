@@ -74,6 +74,9 @@ type Agent struct {
 
 	view  atomic.Pointer[view]
 	sweep atomic.Pointer[sweep]
+
+	// purged are the flows that went with their containers since the agent began, by protocol. Only the loop changes it.
+	purged atomic.Pointer[map[string]int]
 }
 
 // device is one that has programs of ours. An ifindex may be another device's by the next look; the name tells, since two changes within

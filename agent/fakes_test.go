@@ -388,13 +388,13 @@ func (d *fakeDatapath) Sync(want maps.State, _ bool) error {
 	return nil
 }
 
-func (d *fakeDatapath) DeleteFlowsOf(ids map[uint32]bool) (int, error) {
+func (d *fakeDatapath) DeleteFlowsOf(ids map[uint32]bool) (map[uint8]int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id := range ids {
 		d.op("purge %d", id)
 	}
-	return len(ids), nil
+	return map[uint8]int{6: len(ids)}, nil
 }
 
 func (d *fakeDatapath) ForgetSockets(func(bpf.SockKey, bpf.Sock) bool) (map[uint64]bool, error) {

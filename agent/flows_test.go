@@ -82,7 +82,10 @@ func TestMetricsView(t *testing.T) {
 		Published:       []metrics.Published{{Spec: "20000-20009:80-89/udp", Container: "web", Proto: "udp", Slot: 1}},
 	}
 	c := v.Counters
-	v.Counters = nil
+	if v.Sweeps != 1 || v.SweepTime <= 0 {
+		t.Errorf("%d walks in %v, want one", v.Sweeps, v.SweepTime)
+	}
+	v.Counters, v.Sweeps, v.SweepTime = nil, 0, 0
 	if diff := cmp.Diff(want, v); diff != "" {
 		t.Errorf("view (-want +got):\n%s", diff)
 	}

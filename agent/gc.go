@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/ebpfnet/ebpfnet/bpf"
-	"github.com/ebpfnet/ebpfnet/maps"
+	tables "github.com/ebpfnet/ebpfnet/maps"
 	"github.com/ebpfnet/ebpfnet/metrics"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
@@ -21,10 +22,15 @@ type sweep struct {
 	flows   []metrics.FlowCount
 	maps    []metrics.MapFill
 	expired map[expiry]int // since the agent began
+	runs    int            // the same
+	took    time.Duration  // all of them
 }
 
 // expiry is why flows are forgotten: the time of a state is over.
 type expiry struct{ proto, state string }
+
+// containerGone is the other cause.
+const containerGone = "container_gone"
 
 // purge deletes the flows of endpoints that are gone: another may get their address at once.
 func (a *Agent) purge(gone []policy.Identity) error {
@@ -39,7 +45,16 @@ func (a *Agent) purge(gone []policy.Identity) error {
 	if err != nil {
 		return fmt.Errorf("delete flows: %w", err)
 	}
-	a.log.Debug("flows of gone endpoints deleted", "endpoints", len(gone), "entries", n)
+	sum, all := make(map[string]int), 0
+	if before := a.purged.Load(); before != nil {
+		maps.Copy(sum, *before)
+	}
+	for proto, count := range n {
+		sum[policy.ProtoName(proto)] += count
+		all += count
+	}
+	a.purged.Store(&sum)
+	a.log.Debug("flows of gone endpoints deleted", "endpoints", len(gone), "flows", all)
 	return nil
 }
 
@@ -126,6 +141,7 @@ func (a *Agent) sweepLoop(ctx context.Context) {
 
 func (a *Agent) sweepOnce() error {
 	s, err := readTables(a, func(t Tables) (*sweep, error) {
+		start := time.Now()
 		now, err := t.Now()
 		if err != nil {
 			return nil, err
@@ -142,7 +158,7 @@ func (a *Agent) sweepOnce() error {
 		if err != nil {
 			return nil, err
 		}
-		return newSweep(a.sweep.Load(), found, slices.Concat(t.Fill(), written)), nil
+		return newSweep(a.sweep.Load(), found, slices.Concat(t.Fill(), written), time.Since(start)), nil
 	})
 	if err == nil {
 		a.sweep.Store(s)
@@ -151,9 +167,11 @@ func (a *Agent) sweepOnce() error {
 }
 
 // newSweep turns what was found into what metrics show. before is the sweep before it, or nil.
-func newSweep(before *sweep, found maps.Sweep, fill []maps.Fill) *sweep {
-	s := &sweep{expired: make(map[expiry]int)}
+func newSweep(before *sweep, found tables.Sweep, fill []tables.Fill, took time.Duration) *sweep {
+	s := &sweep{expired: make(map[expiry]int), runs: 1, took: took}
 	if before != nil {
+		s.runs += before.runs
+		s.took += before.took
 		for k, n := range before.expired {
 			s.expired[k] = n
 		}

@@ -125,8 +125,8 @@ type Tables interface {
 	ClearPublishSlot(slot uint16) error
 	// KeepPeers has packets from and to these hosts counted.
 	KeepPeers(hosts map[bpf.AddrKey]bpf.PeerHost) error
-	// DeleteFlowsOf deletes the flows of endpoints, by id.
-	DeleteFlowsOf(ids map[uint32]bool) (int, error)
+	// DeleteFlowsOf deletes the flows of endpoints, by id, and counts them by protocol (IPPROTO_*).
+	DeleteFlowsOf(ids map[uint32]bool) (map[uint8]int, error)
 	// ForgetSockets forgets the host's sockets for which stale says so, and gives their cookies.
 	ForgetSockets(stale func(bpf.SockKey, bpf.Sock) bool) (map[uint64]bool, error)
 	Config() (bpf.Config, error)

@@ -93,7 +93,7 @@ func (k *kernelDatapath) EndpointStats(slot uint16) (bpf.EndpointCounters, error
 	return k.maps.EndpointStats(slot)
 }
 
-func (k *kernelDatapath) DeleteFlowsOf(ids map[uint32]bool) (int, error) {
+func (k *kernelDatapath) DeleteFlowsOf(ids map[uint32]bool) (map[uint8]int, error) {
 	return k.maps.DeleteFlowsOf(ids)
 }
 

@@ -137,8 +137,14 @@ func (a *Agent) MetricsView() metrics.View {
 	}
 	if s := a.sweep.Load(); s != nil {
 		m.Flows, m.Maps = s.flows, s.maps
+		m.Sweeps, m.SweepTime = s.runs, s.took
 		for k, n := range s.expired {
 			m.Expired = append(m.Expired, metrics.FlowCount{Proto: k.proto, State: k.state, Count: n})
+		}
+	}
+	if purged := a.purged.Load(); purged != nil {
+		for proto, n := range *purged {
+			m.Expired = append(m.Expired, metrics.FlowCount{Proto: proto, State: containerGone, Count: n})
 		}
 	}
 	m.TicksPerSecond = a.host.Features.TicksPerSecond

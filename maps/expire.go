@@ -14,7 +14,17 @@ import (
 // DeleteFlows deletes every flow of which an entry matches, both of its entries, and tells how many flows that were. It is shown entries of
 // either direction.
 func (m *Maps) DeleteFlows(match func(*bpf.FlowKey, *bpf.Flow) bool) (int, error) {
-	deleted := 0
+	deleted, err := m.deleteFlows(match)
+	sum := 0
+	for _, n := range deleted {
+		sum += n
+	}
+	return sum, err
+}
+
+// deleteFlows is DeleteFlows that tells them apart by protocol (IPPROTO_*).
+func (m *Maps) deleteFlows(match func(*bpf.FlowKey, *bpf.Flow) bool) (map[uint8]int, error) {
+	deleted := make(map[uint8]int)
 	always := func(*bpf.FlowKey, *bpf.Flow, bool) bool { return true }
 	err := m.eachEntry(func(t flowTable, keys []bpf.FlowKey, flows []bpf.Flow) error {
 		for i := range keys {
@@ -26,7 +36,7 @@ func (m *Maps) DeleteFlows(match func(*bpf.FlowKey, *bpf.Flow) bool) (int, error
 				return err
 			}
 			if fate == flowDeleted {
-				deleted++
+				deleted[keys[i].Proto]++
 			}
 		}
 		return nil
@@ -47,9 +57,9 @@ func (m *Maps) DeleteFlow(key bpf.FlowKey, match func(*bpf.Flow) bool) (bool, er
 	return fate == flowDeleted, err
 }
 
-// DeleteFlowsOf deletes the flows of endpoints, given by id.
-func (m *Maps) DeleteFlowsOf(ids map[uint32]bool) (int, error) {
-	return m.DeleteFlows(func(_ *bpf.FlowKey, f *bpf.Flow) bool { return ids[f.SrcId] || ids[f.DstId] })
+// DeleteFlowsOf deletes the flows of endpoints, given by id, and tells how many of each protocol (IPPROTO_*) that were.
+func (m *Maps) DeleteFlowsOf(ids map[uint32]bool) (map[uint8]int, error) {
+	return m.deleteFlows(func(_ *bpf.FlowKey, f *bpf.Flow) bool { return ids[f.SrcId] || ids[f.DstId] })
 }
 
 // Sweep is what a walk of Expire over the flow tables has done and seen.

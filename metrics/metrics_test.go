@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,8 @@ func fullView() View {
 			{Spec: "8080-8090:80-90/tcp", Container: "web", Proto: "tcp", Slot: 7},
 			{Spec: "9000:90/udp", Container: "web", Proto: "udp"}, // no slot was left
 		},
+		Sweeps:         3,
+		SweepTime:      500 * time.Millisecond,
 		Expired:        []FlowCount{{Proto: "udp", State: "new", Count: 12}},
 		Peers:          []Peer{{Name: "host-b", State: "vxlan"}},
 		Etcd:           &Etcd{Connected: true, Errors: 1, Lists: 2, Renewals: 3, Rejected: 4},
@@ -150,7 +153,9 @@ func TestScrape(t *testing.T) {
 				`ebpfnet_published_receive_bytes_total{container="web",proto="tcp",published="8080-8090:80-90/tcp"} 200`,
 				`ebpfnet_published_transmit_packets_total{container="web",proto="tcp",published="8080-8090:80-90/tcp"} 30`,
 				`ebpfnet_flows_begun_total{proto="tcp"} 3`,
-				`ebpfnet_flows_expired_total{proto="udp",state="new"} 12`,
+				`ebpfnet_flows_expired_total{cause="new",proto="udp"} 12`,
+				`ebpfnet_flow_sweeps_total 3`,
+				`ebpfnet_flow_sweep_seconds_total 0.5`,
 				`ebpfnet_nat_tries_bucket{le="4"} 2`,
 				`ebpfnet_nat_tries_bucket{le="8"} 3`,
 				`ebpfnet_nat_tries_sum 9`,
@@ -246,5 +251,19 @@ func TestPromtoolFindsNothing(t *testing.T) {
 	cmd.Stdin = strings.NewReader(scrapeText(t, fullView()))
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+}
+
+// A label has as many values as there are containers, ports that somebody published, hosts, or enumerators: never one for each packet's address or
+// flow.
+func TestLabelsAreBounded(t *testing.T) {
+	bounded := []string{"bridge", "path", "reason", "container", "map", "proto", "state", "cause", "mode", "published", "piece", "peer", "program",
+		"version", "goversion"}
+	for _, f := range Families() {
+		for _, l := range f.Labels {
+			if !slices.Contains(bounded, l) {
+				t.Errorf("%s: is the number of values of label %s bounded?", f.Name, l)
+			}
+		}
 	}
 }

@@ -15,6 +15,8 @@ func (s scrape) tallies() {
 	for _, n := range s.view.Expired {
 		s.put(f.flowsExpired, float64(n.Count), n.Proto, n.State)
 	}
+	s.put(f.flowSweeps, float64(s.view.Sweeps))
+	s.put(f.flowSweepTime, s.view.SweepTime.Seconds())
 	if s.view.Counters == nil {
 		return
 	}

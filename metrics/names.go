@@ -23,7 +23,7 @@ func (f familySet) scraped() []Family {
 		f.endpointRxPackets, f.endpointRxBytes, f.endpointRxDropped, f.endpointTxPackets, f.endpointTxBytes, f.endpointTxDropped,
 		f.mapEntries, f.mapCapacity, f.flows, f.publishedPorts, f.endpoints, f.bridgeMode, f.dockerConnected,
 		f.publishedConnections, f.publishedRxPackets, f.publishedRxBytes, f.publishedTxPackets, f.publishedTxBytes,
-		f.flowsBegun, f.flowsExpired, f.natTries, f.natConflicts, f.natFailures, f.fragments, f.fragmentsHeld, f.fragmentsReleased,
+		f.flowsBegun, f.flowsExpired, f.flowSweeps, f.flowSweepTime, f.natTries, f.natConflicts, f.natFailures, f.fragments, f.fragmentsHeld, f.fragmentsReleased,
 		f.icmpErrors, f.sockets,
 		f.peerRxPackets, f.peerRxBytes, f.peerTxPackets, f.peerTxBytes, f.peerSeen, f.peerState,
 		f.etcdConnected, f.etcdErrors, f.etcdLists, f.etcdRenewals, f.etcdRejected, f.programRuns, f.programTime,
@@ -43,7 +43,7 @@ type familySet struct {
 	publishedConnections                                  Family
 	publishedRxPackets, publishedRxBytes                  Family
 	publishedTxPackets, publishedTxBytes                  Family
-	flowsBegun, flowsExpired                              Family
+	flowsBegun, flowsExpired, flowSweeps, flowSweepTime   Family
 	natTries, natConflicts, natFailures                   Family
 	fragments, fragmentsHeld, fragmentsReleased           Family
 	icmpErrors, sockets                                   Family
@@ -116,7 +116,12 @@ func families() familySet {
 		flowsBegun: counter("flows_begun_total",
 			"Flows that were entered into the flow tables.", "proto"),
 		flowsExpired: counter("flows_expired_total",
-			"Flows that were forgotten because they were idle, by the state whose timeout was over, since the agent began.", "proto", "state"),
+			"Flows that were forgotten, since the agent began, by cause: the state that they were idle in for too long, or container_gone.",
+			"proto", "cause"),
+		flowSweeps: counter("flow_sweeps_total",
+			"Walks of the agent over the flow tables, which forget idle flows and count the rest."),
+		flowSweepTime: counter("flow_sweep_seconds_total",
+			"Time that these walks took."),
 		natTries: Family{Name: "ebpfnet_nat_tries", Type: "histogram",
 			Help: "Source ports that were tried for a flow whose source is translated until one was free, its own first."},
 		natConflicts: counter("nat_conflicts_total",

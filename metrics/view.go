@@ -35,7 +35,9 @@ type View struct {
 	Maps            []MapFill
 	DockerConnected bool
 	Published       []Published
-	Expired         []FlowCount // flows that were forgotten since the agent began, by the state in which their time was over
+	Expired         []FlowCount // flows that were forgotten since the agent began, by the state in which their time was over, or container_gone
+	Sweeps          int         // walks over the flow tables since the agent began
+	SweepTime       time.Duration
 	Peers           []Peer
 	Etcd            *Etcd // nil: this host does not follow etcd
 	TicksPerSecond  uint32

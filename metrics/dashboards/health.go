@@ -60,6 +60,10 @@ func healthBoard() board {
 							or histogram_count(sum(rate(ebpfnet_reconcile_duration_seconds{instance=~"$instance"}[$__rate_interval])))`, "runs"},
 						{`sum(rate(ebpfnet_reconcile_errors_total{instance=~"$instance"}[$__rate_interval]))`, "errors"},
 					}},
+				lines{title: "Time of a walk over the flow tables", help: "The agent walks over them to forget idle flows and to count the rest, less often where that takes long.", unit: "s", width: columns,
+					queries: []query{{
+						`sum by (instance) (rate(ebpfnet_flow_sweep_seconds_total{instance=~"$instance"}[$__rate_interval]))
+							/ (sum by (instance) (rate(ebpfnet_flow_sweeps_total{instance=~"$instance"}[$__rate_interval])) > 0)`, "{{instance}}"}}},
 				lines{title: "Processor", help: "How much of one processor the agent takes. Packets are not its work.", unit: "percentunit",
 					queries: []query{{`rate(process_cpu_seconds_total[$__rate_interval]) and on (instance) ebpfnet_build_info{instance=~"$instance"}`, "{{instance}}"}}},
 				lines{title: "Memory", help: "Of the agent. The tables are the kernel's; `ebpfnet doctor` says what they take.", unit: "bytes",

@@ -57,8 +57,8 @@ func publishedBoard() board {
 			{"Flows", []panel{
 				lines{title: "Flows by protocol and state", help: "In the flow tables when the agent last went through them.", unit: "short", stacked: true,
 					queries: []query{{`sum by (proto, state) (ebpfnet_flows{instance=~"$instance"})`, "{{proto}} {{state}}"}}},
-				lines{title: "Flows forgotten", help: "Flows whose time was over, by the state that they were idle in.", unit: "ops",
-					queries: []query{{`sum by (proto, state) (rate(ebpfnet_flows_expired_total{instance=~"$instance"}[$__rate_interval]))`, "{{proto}} {{state}}"}}},
+				lines{title: "Flows forgotten", help: "Flows whose time was over, by the state that they were idle in; and those that went with their container.", unit: "ops",
+					queries: []query{{`sum by (proto, cause) (rate(ebpfnet_flows_expired_total{instance=~"$instance"}[$__rate_interval]))`, "{{proto}} {{cause}}"}}},
 			}},
 		},
 	}

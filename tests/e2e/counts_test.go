@@ -3,7 +3,11 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/tests/lab"
@@ -26,6 +30,7 @@ func TestCounts(t *testing.T) {
 		t.Run("iperf3", func(t *testing.T) { countStreams(t, s, a, b) })
 		t.Run("nat", func(t *testing.T) { countNAT(t, s, a, b) })
 		t.Run("bad packets", func(t *testing.T) { countBad(t, s, a, b) })
+		t.Run("many flows", func(t *testing.T) { countSeries(t, s, a) })
 	})
 }
 
@@ -174,5 +179,26 @@ func countBad(t *testing.T, s site, a, b *lab.Container) {
 				}
 			}).expect(t, c.want...)
 		})
+	}
+}
+
+// countSeries: however many flows there are, to whatever ports, the metrics have no line more.
+func countSeries(t *testing.T, s site, a *lab.Container) {
+	lines := func() (names []string) {
+		for sample := range s.settled(t, a.NS) {
+			// A protocol's or a state's first flow is a line for all of its kind.
+			if strings.HasPrefix(sample, "ebpfnet_") && !strings.HasPrefix(sample, "ebpfnet_flows{") && !strings.HasPrefix(sample, "ebpfnet_flows_expired") {
+				names = append(names, sample)
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	before := lines()
+	for port := range 100 {
+		a.NS.Send(t, lab.At(lab.RemoteIP, 9000+port), []byte("one of many"))
+	}
+	if diff := cmp.Diff(before, lines()); diff != "" {
+		t.Errorf("a hundred flows have changed what is shown (-before +after):\n%s", diff)
 	}
 }
