@@ -146,6 +146,8 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 	// A look that is put off. The first one sees what changed between the agent's start and the moment from which it is told of changes.
 	due := time.NewTimer(firstRetry)
 	defer due.Stop()
+	paths := time.NewTicker(pathsEvery)
+	defer paths.Stop()
 	alive := make(<-chan time.Time)
 	if d := notify.watchdogInterval(); d > 0 {
 		t := time.NewTicker(d)
@@ -197,6 +199,10 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 			}
 		case <-resync.C:
 			look(true)
+		case <-paths.C:
+			if a.pathsChanged() {
+				look(false)
+			}
 		case <-alive:
 			notify.alive()
 		}

@@ -62,6 +62,8 @@ type overlayHost interface {
 	Near(hosts []netip.Addr) (map[netip.Addr]int, error)
 	Ensure(tunnel.Device) (ifindex int, done string, err error)
 	EnsurePair(tunnel.Device) (near, far int, done string, err error)
+	// LearntMTUs are those of the ways to other machines that the kernel was told are smaller than their device's.
+	LearntMTUs() (map[netip.Addr]int, error)
 	// Reserve takes a UDP port until it is closed.
 	Reserve(netip.AddrPort) (io.Closer, error)
 	Remove(device string) error

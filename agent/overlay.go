@@ -47,7 +47,8 @@ type membership struct {
 	device bool   // it may be there
 	routes bool   // some may be there
 	near   map[netip.Addr]int
-	port   io.Closer // the port of the datagrams; nil: not taken
+	learnt map[netip.Addr]int // path MTUs that are less than the device's
+	port   io.Closer          // the port of the datagrams; nil: not taken
 	at     netip.AddrPort
 }
 
@@ -108,7 +109,7 @@ func (a *Agent) lookOverlay(ctx context.Context, o *policy.Observed) error {
 		return err
 	}
 	if a.overlay.member == nil {
-		o.Overlay = a.staticOverlay()
+		o.Overlay = a.staticOverlay(o.Bridges)
 	} else if o.Overlay, err = a.leasedOverlay(); err != nil || o.Overlay == nil {
 		return err
 	}
@@ -116,13 +117,30 @@ func (a *Agent) lookOverlay(ctx context.Context, o *policy.Observed) error {
 }
 
 // staticOverlay is made of what the user named.
-func (a *Agent) staticOverlay() *policy.Overlay {
+func (a *Agent) staticOverlay(bridges []policy.Bridge) *policy.Overlay {
 	public := a.overlay.public
-	v := &policy.Overlay{Kind: overlay.VXLAN, Public: public.Addr, MAC: overlay.DerivedMAC(public.Addr), VNI: staticVNI, Port: staticPort, MTU: public.MTU - vxlanRoom}
+	v := &policy.Overlay{
+		Kind: overlay.VXLAN, Public: public.Addr, MAC: overlay.DerivedMAC(public.Addr), VNI: staticVNI, Port: staticPort, MTU: public.MTU - vxlanRoom,
+		Addr: a.staticAddr(bridges), Uplink: public.Name,
+	}
 	for _, p := range a.state.Intent.Peers {
 		v.Peers = append(v.Peers, p.Peer())
 	}
 	return v
+}
+
+// staticAddr is what this host shows to other hosts' containers: the first address of the first attached bridge's network, as where the
+// subnet is leased. They know the way back to it. The bridge's own would not do: Docker masquerades what has it and leaves by another device,
+// with an address of that device.
+func (a *Agent) staticAddr(bridges []policy.Bridge) netip.Addr {
+	in := &a.state.Intent
+	for _, b := range bridges {
+		attached := slices.ContainsFunc(in.Bridges, func(i policy.BridgeIntent) bool { return i.Name == b.Name })
+		if (attached || in.All && !slices.Contains(in.Except, b.Name)) && len(b.Addrs) > 0 {
+			return b.Addrs[0].Masked().Addr()
+		}
+	}
+	return netip.Addr{}
 }
 
 // leasedOverlay is made of what etcd told. nil: nothing yet.
@@ -277,20 +295,12 @@ func (a *Agent) routes(v *policy.Overlay, r policy.Result) []tunnel.Route {
 		case p.Direct:
 			want = append(want, tunnel.Route{Subnet: p.Subnet, Via: p.Via, Device: a.overlay.near[p.Via]})
 		case v.Device != 0 && !v.Network.IsValid():
-			want = append(want, tunnel.Route{Subnet: p.Subnet, Device: v.Device, Source: bridgeSource(r)})
+			want = append(want, tunnel.Route{Subnet: p.Subnet, Device: v.Device, Source: v.Addr, MTU: a.pathMTU(v, p.Via)})
+		case v.Device != 0 && a.pathMTU(v, p.Via) > 0:
+			want = append(want, tunnel.Route{Subnet: p.Subnet, Device: v.Device, Source: v.Addr, MTU: a.pathMTU(v, p.Via)})
 		}
 	}
 	return want
-}
-
-// bridgeSource is what the host shows to containers that only a list of peers leads to: an address that they know the way back to.
-func bridgeSource(r policy.Result) netip.Addr {
-	for _, b := range r.Bridges {
-		if b.Attached && b.Address.IsValid() {
-			return b.Address
-		}
-	}
-	return netip.Addr{}
 }
 
 // overlayProblems are what is wrong between this host and the others.

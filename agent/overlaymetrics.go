@@ -13,7 +13,7 @@ func (v *view) overlayMetrics(m *metrics.View) {
 		named[p.Node]++
 	}
 	for _, p := range v.result.Peers {
-		peer := metrics.Peer{Name: p.Node, Host: bpf.AddrKey{Addr: bpf.Addr(p.Via)}, State: "vxlan"}
+		peer := metrics.Peer{Name: p.Node, Host: bpf.AddrKey{Addr: bpf.Addr(p.Via)}, State: string(p.Kind)}
 		// One who does not say his name, or says another's, goes by his share of the network.
 		if p.Node == "" || named[p.Node] > 1 {
 			peer.Name = p.Subnet.String()

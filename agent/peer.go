@@ -9,6 +9,7 @@ import (
 
 	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/policy"
+	"github.com/ebpfnet/ebpfnet/policy/overlay"
 )
 
 // addPeer runs in the loop.
@@ -101,9 +102,12 @@ func parsePeer(q api.PeerRequest) (policy.PeerIntent, error) {
 func (v *view) peers() []api.Peer {
 	rows := make([]api.Peer, len(v.result.Peers))
 	for i, p := range v.result.Peers {
-		rows[i] = api.Peer{Subnet: p.Subnet.String(), Via: p.Via.String(), MAC: p.MAC.String(), Node: p.Node, Source: p.Source, Way: "vxlan"}
+		rows[i] = api.Peer{Subnet: p.Subnet.String(), Via: p.Via.String(), MAC: p.MAC.String(), Node: p.Node, Source: p.Source, Way: string(p.Kind)}
 		if p.Direct {
-			rows[i].Way, rows[i].MAC = "direct", ""
+			rows[i].Way = "direct"
+		}
+		if rows[i].Way != string(overlay.VXLAN) {
+			rows[i].MAC = ""
 		}
 	}
 	return rows

@@ -150,7 +150,7 @@ func families() familySet {
 		peerSeen: gauge("peer_last_seen_timestamp_seconds",
 			"When a packet from another host came last, in seconds since 1970; none where there was none since the host became known.", "peer"),
 		peerState: gauge("peer_state",
-			"1 for the way on which another host's containers are reached: vxlan or direct.", "peer", "state"),
+			"1 for the way on which another host's containers are reached: vxlan, udp or direct.", "peer", "state"),
 		etcdConnected: gauge("etcd_connected",
 			"1 while etcd answers, 0 while it does not; none where this host does not follow it."),
 		etcdErrors: counter("etcd_errors_total",

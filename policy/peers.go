@@ -49,9 +49,10 @@ type PeerView struct {
 	Subnet netip.Prefix
 	Via    netip.Addr
 	MAC    net.HardwareAddr
-	Node   string // empty: not an ebpfnet, or named by the user
-	Source string // SourceEtcd or SourceUser
-	Direct bool   // without a tunnel
+	Node   string       // empty: not an ebpfnet, or named by the user
+	Source string       // SourceEtcd or SourceUser
+	Direct bool         // without a tunnel
+	Kind   overlay.Kind // of the network's tunnel
 	Near   bool
 }
 
@@ -164,7 +165,7 @@ func (c *compiler) addPeerViews() {
 		if !there || entry.Kind == bpf.DatapathPeerKindPEER_NONE {
 			continue
 		}
-		v := PeerView{Subnet: p.Subnet, Via: p.Public, MAC: p.MAC, Node: p.Node, Source: SourceEtcd, Near: o.Near[p.Public],
+		v := PeerView{Subnet: p.Subnet, Via: p.Public, MAC: p.MAC, Node: p.Node, Source: SourceEtcd, Near: o.Near[p.Public], Kind: o.Kind,
 			Direct: entry.Kind == bpf.DatapathPeerKindPEER_DIRECT}
 		if slices.ContainsFunc(c.in.Peers, func(in PeerIntent) bool { return in.Subnet == p.Subnet }) {
 			v.Source = SourceUser

@@ -22,6 +22,9 @@ func (Kernel) Ensure(d Device) (ifindex int, done string, err error) { return d.
 // EnsurePair is Device.EnsurePair.
 func (Kernel) EnsurePair(d Device) (near, far int, done string, err error) { return d.EnsurePair() }
 
+// LearntMTUs is the function of this name.
+func (Kernel) LearntMTUs() (map[netip.Addr]int, error) { return LearntMTUs() }
+
 // Reserve is the function of this name.
 func (Kernel) Reserve(at netip.AddrPort) (io.Closer, error) { return Reserve(at) }
 

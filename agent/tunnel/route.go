@@ -19,6 +19,7 @@ type Route struct {
 	Via    netip.Addr // invalid: none
 	Device int        // ifindex
 	Source netip.Addr // invalid: the kernel's choice
+	MTU    int        // 0: the device's
 }
 
 // SyncRoutes makes this project's routes those that are wanted. Where somebody else has a route to a subnet already, it stays, and the error
@@ -72,6 +73,7 @@ func listRoutes() (map[Route]bool, error) {
 			}
 			r.Via, _ = netip.AddrFromSlice(f.Gw.To4())
 			r.Source, _ = netip.AddrFromSlice(f.Src.To4())
+			r.MTU = f.MTU
 			all[r] = true
 		}
 		return all, nil
@@ -81,7 +83,7 @@ func listRoutes() (map[Route]bool, error) {
 func (r Route) netlink() *netlink.Route {
 	out := &netlink.Route{
 		Dst:      &net.IPNet{IP: r.Subnet.Addr().AsSlice(), Mask: net.CIDRMask(r.Subnet.Bits(), 32)},
-		Protocol: protocol, LinkIndex: r.Device, Table: unix.RT_TABLE_MAIN, Scope: unix.RT_SCOPE_LINK,
+		Protocol: protocol, LinkIndex: r.Device, Table: unix.RT_TABLE_MAIN, Scope: unix.RT_SCOPE_LINK, MTU: r.MTU,
 	}
 	if r.Via.IsValid() {
 		out.Gw, out.Scope = r.Via.AsSlice(), unix.RT_SCOPE_UNIVERSE
