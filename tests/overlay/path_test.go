@@ -2,8 +2,11 @@ package overlay
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
@@ -23,22 +26,24 @@ func TestDatagrams(t *testing.T) {
 		if mtu := p.hosts[0].Subnet(t)["FLANNEL_MTU"]; mtu != "1472" { // overlay D4
 			t.Errorf("MTU is %s, want 1472", mtu)
 		}
+		golden(t, "udp.txt", p.exchange(t, 21, datagrams))
+		golden(t, "udp-record.txt", p.record(t))
 		wire := p.segment.Router.Capture(t, "h1")
 		directions(t, p, [2]string{p.network(0), p.network(1)})
-		// J-1: what is between the hosts' containers is in datagrams, and they are for the right port.
-		bare, wrapped := 0, 0
-		network := netip.MustParsePrefix("10.200.0.0/16")
-		for _, q := range wire.All(func(q lab.Packet) bool { return q.IP != nil }) {
-			if network.Contains(q.Source().Addr()) || network.Contains(q.Destination().Addr()) {
-				bare++
-			}
-			if q.UDP != nil && q.UDP.DstPort == 8285 {
-				wrapped++
-			}
+		if bare := wire.All(inNetwork); len(bare) > 0 {
+			t.Errorf("%d packets are on the wire as they are: %s", len(bare), bare[0])
 		}
-		if bare > 0 || wrapped == 0 {
-			t.Errorf("%d packets of the network are on the wire as they are, and %d datagrams", bare, wrapped)
+		// Wherever the packets were finished, they arrive whole.
+		const size = 4 << 20
+		for i := range p.hosts {
+			client := p.c[i].NS.Dial(t, "tcp", p.c[1-i].At(80))
+			if got, err := client.Sink(size, settled); err != nil || got != lab.BulkDigest(size) {
+				t.Errorf("overlay D5: %q %v", got, err)
+			}
+			p.c[i].NS.Ask(t, "udp", p.c[1-i].At(80), lab.Size(4000)) // J-4
 		}
+		p.tooBig(t, 1472)
+		p.forgedDatagrams(t)
 	})
 }
 
@@ -49,11 +54,14 @@ func TestHostGateway(t *testing.T) {
 		if mtu := p.hosts[0].Subnet(t)["FLANNEL_MTU"]; mtu != "1500" {
 			t.Errorf("MTU is %s, want 1500", mtu)
 		}
+		golden(t, "host-gw.txt", p.exchange(t, 21, pings))
+		golden(t, "host-gw-record.txt", p.record(t))
 		wire := p.segment.Router.Capture(t, "h1")
 		directions(t, p, [2]string{p.hosts[0].IP, p.hosts[1].IP})
 		if n := len(outer(wire)); n != 0 {
 			t.Errorf("%d packets are wrapped", n)
 		}
+		p.leave(t)
 	})
 }
 
@@ -81,5 +89,21 @@ func directions(t *testing.T, p *pair, addresses [2]string) {
 		p.segment.Remote.Ask(t, "tcp", lab.At(p.hosts[i].IP, 8080))
 		p.c[i].NS.Ping(t, 7+i).Ping(t, p.c[j].IP.String(), []byte("across"))
 		p.c[i].NS.Ping(t, 17+i).Ping(t, addresses[j], []byte("to the host"))
+	}
+}
+
+// leave takes a host out of the network without an agent. K-4: nothing stays behind, in the kernel or on disk.
+func (p *pair) leave(t *testing.T) {
+	t.Helper()
+	h := p.hosts[0]
+	if err := h.StopAgent(); err != nil {
+		t.Fatal(err)
+	}
+	h.Instance.Run(t, "detach", "--all", "--yes")
+	if left, err := os.ReadDir(filepath.Dir(loader.PathsFor(h.Instance.Name).State)); err == nil {
+		t.Errorf("left on disk: %v", left)
+	}
+	if left := h.NS.IP(t, "route show proto 0xeb"); left != "" {
+		t.Errorf("routes that are left: %s", left)
 	}
 }

@@ -4,13 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
@@ -22,29 +19,11 @@ func TestWire(t *testing.T) {
 	p := newPair(t, lab.Default, vxlan)
 	h := p.hosts[0]
 
-	// overlay D1, J-6: an echo request as flannel would send it, held by a golden file; one flow has one source port, and others have others.
+	// overlay D1, J-6, J-13: an echo request as flannel would send it, held by a golden file; one flow has one source port, and others have others.
 	t.Run("outer", func(t *testing.T) {
+		golden(t, "vxlan.txt", p.exchange(t, 21, func(q lab.Packet) bool { return q.UDP != nil && q.UDP.DstPort == 8472 }))
+		golden(t, "vxlan-record.txt", p.record(t))
 		wire := p.segment.Router.Capture(t, "h1")
-		p.c[0].NS.Ping(t, 21).Ping(t, p.c[1].IP.String(), []byte("golden"))
-		var request, answer []lab.Packet
-		for _, o := range outer(wire) {
-			if from := netip.MustParseAddr(o.IP.SrcIP.String()); from.String() == h.IP {
-				request = append(request, o)
-			} else {
-				answer = append(answer, o)
-			}
-		}
-		if len(request) != 1 || len(answer) != 1 {
-			t.Fatalf("%d requests and %d answers on the wire, want one each", len(request), len(answer))
-		}
-		got := p.describe(request[0]) + p.describe(answer[0])
-		want, err := os.ReadFile(filepath.Join("testdata", "outer.txt"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), got); diff != "" {
-			t.Errorf("outer packets (-want +got):\n%s", diff)
-		}
 
 		client := p.c[0].NS.Dial(t, "tcp", p.c[1].At(80))
 		before := len(outer(wire))
@@ -140,6 +119,9 @@ func TestWire(t *testing.T) {
 		p.segment.StartEtcd(t)
 	})
 
+	p.signals(t)
+	p.records(t)
+
 	// J-7: what goes to a subnet that nobody has any more is dropped, and not masqueraded to the world.
 	t.Run("peer gone", func(t *testing.T) {
 		world := p.segment.Router.Capture(t, "seg0")
@@ -165,6 +147,8 @@ func TestWire(t *testing.T) {
 			return err
 		})
 	})
+
+	p.portTaken(t)
 }
 
 // device is the name of the first host's tunnel.
@@ -179,22 +163,6 @@ func (p *pair) device(t *testing.T) string {
 		return nil
 	})
 	return name
-}
-
-// describe writes what matters of a VXLAN packet, with names for what is another in each run.
-func (p *pair) describe(o lab.Packet) string {
-	d := gopacket.NewPacket(o.UDP.Payload, layers.LayerTypeVXLAN, gopacket.Default)
-	v, _ := d.Layer(layers.LayerTypeVXLAN).(*layers.VXLAN)
-	eth, _ := d.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
-	ip, _ := d.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
-	if v == nil || eth == nil || ip == nil {
-		return fmt.Sprintf("not VXLAN: %s\n", o)
-	}
-	names := strings.NewReplacer(p.c[0].IP.String(), "container0", p.c[1].IP.String(), "container1")
-	text := fmt.Sprintf("outer %s > %s ttl %d flags %q port %d checksum %#x\n  vxlan flags %#02x vni %d\n  inner %s > %s, %s > %s ttl %d\n",
-		o.IP.SrcIP, o.IP.DstIP, o.IP.TTL, o.IP.Flags.String(), o.UDP.DstPort, o.UDP.Checksum, v.Contents[0], v.VNI,
-		eth.SrcMAC, eth.DstMAC, ip.SrcIP, ip.DstIP, ip.TTL)
-	return names.Replace(text)
 }
 
 // innerFrame is the frame that a tunnel's packet to a container's port 4242 carries.
