@@ -25,7 +25,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build deb generate test race test-deps parity load fuzz soak service kernels lint demo demo-clean clean
+.PHONY: help build deb generate test race test-deps parity load fuzz soak service kernels lint demo demo-clean demo-overlay demo-overlay-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -87,6 +87,12 @@ demo: ## two containers, a published port, and who can reach it; root
 
 demo-clean: ## undo what the demo did, and nothing else; root
 	packaging/demo.sh clean
+
+demo-overlay: ## two Docker hosts in one network, a ping and iperf3 between their containers; root
+	packaging/demo-overlay.sh
+
+demo-overlay-clean: ## take the two hosts away; root
+	packaging/demo-overlay.sh clean
 
 clean: ## remove what was built
 	rm -rf bin

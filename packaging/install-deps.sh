@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# install-deps.sh test|demo|kernels: installs from Debian's packages what the tests, the demo or the kernels' machines need and this machine
+# install-deps.sh test|demo|demo-overlay|kernels: installs from Debian's packages what the tests, the demo or the kernels' machines need and this machine
 # lacks. It starts no service, and a service that it installs is not started at boot either. Where nothing is missing it does nothing.
 set -euo pipefail
 
@@ -33,6 +33,13 @@ test=(
 	/usr/include/bpf/bpf_helpers.h:libbpf-dev
 	/usr/include/linux/bpf.h:linux-libc-dev
 )
+demo_overlay=(
+	"${demo[@]}"
+	etcd:etcd-server
+	etcdctl:etcd-client
+	iperf3:iperf3
+	ping:iputils-ping
+)
 kernels=(
 	qemu-system-x86_64:qemu-system-x86
 	xz:xz-utils
@@ -61,9 +68,10 @@ have_service() { [[ -e /lib/systemd/system/$1 || -e /etc/systemd/system/$1 ]]; }
 case ${1-} in
 test) needs=("${test[@]}") ;;
 demo) needs=("${demo[@]}") ;;
+demo-overlay) needs=("${demo_overlay[@]}") ;;
 kernels) needs=("${kernels[@]}") ;;
 *)
-	echo "usage: install-deps.sh test|demo|kernels" >&2
+	echo "usage: install-deps.sh test|demo|demo-overlay|kernels" >&2
 	exit 2
 	;;
 esac
