@@ -253,7 +253,7 @@ func faults(expr parser.Expr, known map[string][]string, asked map[string]bool) 
 			has[l] = true
 		}
 		for _, m := range s.LabelMatchers {
-			if m.Name != labels.MetricName && m.Name != "instance" && !slices.Contains(own, m.Name) {
+			if m.Name != "__name__" && m.Name != "instance" && !slices.Contains(own, m.Name) {
 				all = append(all, s.Name+" has no label "+m.Name)
 			}
 		}
