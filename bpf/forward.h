@@ -333,6 +333,36 @@ static __noinline enum drop_reason resolve_multicast(struct packet *p, const str
 	return rules_ask(from->ep, NULL, &p->key, p->key.daddr, p->key.dport);
 }
 
+/*
+ * A packet of a container about whose flows the host's rules decide: left to them, where the user's own have nothing against it. Of TCP the first
+ * packet alone is asked about, since the kernel carries some of the rest; anything else that they let pass is remembered for its answer.
+ */
+static __noinline enum drop_reason resolve_offloaded(struct __sk_buff *skb, struct packet *p, const struct sender *from, struct scratch *s)
+{
+	struct publish4 *pub = NULL;
+	enum drop_reason reason;
+	__be32 daddr = p->key.daddr;
+	__be16 port = p->key.dport;
+
+	p->pass = PASS_RULES;
+	if (packet_is_midstream(p) || p->icmp_other || p->icmp_reply || p->lost)
+		return DROP_NONE;
+	if (addr_is_host(daddr))
+		pub = publish_find(daddr, port, p->key.proto);
+	if (pub) {
+		reason = publish_refuse(pub, p->key.saddr, 0);
+		if (reason)
+			return reason;
+		daddr = pub->addr;
+		port = pub->port;
+	}
+	reason = rules_ask(from->ep, endpoint_find(daddr), &p->key, daddr, port);
+	if (reason || p->key.proto == IPPROTO_TCP)
+		return reason;
+	p->pass = PASS_NONE;
+	return flow_leave(p, from, s, skb->ifindex, PASS_RULES) ? nat_allocate(skb) : DROP_NONE;
+}
+
 /* A packet from the veth of an attached bridge's port. */
 GLOBAL int resolve_container(struct __sk_buff *skb)
 {
@@ -382,8 +412,8 @@ GLOBAL int resolve_container(struct __sk_buff *skb)
 		p->pass = PASS_UNKNOWN_SOURCE;
 		return DROP_NONE;
 	}
-	if (policy_offload(p, from.bridge))
-		return DROP_NONE;
+	if (from.bridge->flags & BRIDGE_OFFLOAD)
+		return resolve_offloaded(skb, p, &from, s);
 	return resolve_from(skb, p, &from, s);
 }
 

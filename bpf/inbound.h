@@ -101,9 +101,7 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 	bridge = bpf_map_lookup_elem(&bridges4, &to->bridge);
 	if (!bridge)
 		return DROP_NONE;
-	if (policy_offload(p, bridge))
-		return DROP_NONE;
-	if (addr_is_host(p->key.saddr) || subnet_find(p->key.saddr))
+	if (!(bridge->flags & BRIDGE_OFFLOAD) && (addr_is_host(p->key.saddr) || subnet_find(p->key.saddr)))
 		return DROP_MARTIAN_SOURCE;
 	if (!packet_is_syn(p) && host_talks(skb, &p->key))
 		return DROP_NONE;
@@ -115,6 +113,8 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 		reason = rules_ask(NULL, to, &p->key, pub->addr, pub->port);
 	if (reason)
 		return reason;
+	if (policy_offload(p, bridge))
+		return DROP_NONE;
 	reason = policy_in(bridge);
 	if (reason)
 		return policy_refuse(p, bridge, reason);

@@ -48,6 +48,12 @@ static __always_inline enum drop_reason rules_ask_late(const struct packet *p, c
 	return rules_ask(endpoint_find(p->key.saddr), to, &p->key, p->key.daddr, p->key.dport);
 }
 
+/* Out: whether rules select an endpoint, or NULL, for what it sends: its answers have to be known for such. */
+static __always_inline bool endpoint_is_asked(const struct endpoint4 *ep)
+{
+	return ep && (ep->policy[0].egress || ep->policy[1].egress);
+}
+
 /* A packet that the host's stack sends down a bridge: its own, or one that it forwards. */
 GLOBAL int resolve_bridge(struct __sk_buff *skb)
 {
@@ -71,14 +77,12 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 	to = endpoint_find(p->key.daddr);
 	if (!to && (bridge->flags & BRIDGE_CLOSED))
 		return DROP_UNKNOWN_CONTAINER;
-	if (policy_offload(p, bridge))
-		return DROP_NONE;
 	if (!addr_is_host(p->key.saddr) && !addr_is_loopback(p->key.saddr)) {
 		/* Forwarded. Errors about flows come from anywhere; the rest is dialling a container's own address from outside. */
 		if (p->icmp_other)
 			return DROP_NONE;
 		reason = to ? rules_ask_late(p, to) : DROP_NONE;
-		if (reason)
+		if (reason || (policy_offload(p, bridge) && !endpoint_is_asked(to)))
 			return reason;
 		if (!(bridge->flags & BRIDGE_DOCKER_RULES))
 			return subnet_find(p->key.saddr) == index || bridge_expects(p) ? DROP_NONE : DROP_DIRECT;
@@ -93,6 +97,8 @@ GLOBAL int resolve_bridge(struct __sk_buff *skb)
 		f->verb = f->partner_verb = VERB_STACK;
 		return nat_allocate(skb);
 	}
+	if (policy_offload(p, bridge))
+		return DROP_NONE;
 	if (!to || to->bridge != index) {
 		p->pass = PASS_UNKNOWN_TARGET;
 		return DROP_NONE;

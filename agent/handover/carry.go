@@ -62,9 +62,10 @@ func Carried(f, a *bpf.Flow) bool {
 		f.SrcId == a.SrcId && f.DstId == a.DstId
 }
 
-// InPlaceOf tells whether an entry that stands under a's key has to make room for it: it is offloaded too, or of the same containers.
+// InPlaceOf tells whether an entry that stands under a's key has to make room for it: it is offloaded too, the kernel carries it, or it is of the
+// same containers.
 func InPlaceOf(f, a *bpf.Flow) bool {
-	return f.Flags&flagOffload != 0 || f.SrcId == a.SrcId && f.DstId == a.DstId
+	return f.Flags&(flagOffload|flagKernel) != 0 || f.SrcId == a.SrcId && f.DstId == a.DstId
 }
 
 // Keys are those under which the originator's entry of a connection may stand, whoever its ends are.

@@ -258,3 +258,48 @@ func testOffloadBegins(t *testing.T, d *datapath) {
 		})
 	}
 }
+
+// K-11: the user's own rules hold where the host's decide too: whoever they refuse is not left to those.
+func testOffloadRules(t *testing.T, d *datapath) {
+	const egress, ingress = "policy_egress", "policy_ingress"
+	published := func(s *state.State) {
+		d.w.ruled(s)
+		publish(s, "tcp", "0.0.0.0:8090", "172.17.0.3:80")
+		publish(s, "tcp", "0.0.0.0:8091", "172.17.0.3:81")
+	}
+	c1, c2, up := fromContainer("c1"), fromContainer("c2"), fromUplink("up0")
+	ask, answer := udp("192.0.2.10:5000", "172.17.0.3:53"), udp("172.17.0.3:53", "192.0.2.10:5000")
+	syn := tcp("172.17.0.2:40000", "192.0.2.10:80", "S")
+	in := tcp("192.0.2.10:5000", "198.51.100.1:8090", "S")
+	for _, c := range []struct {
+		name   string
+		before []sent
+		hook   hook
+		in     frame
+		want   outcome
+	}{
+		{name: "out", hook: c1, in: syn, want: passed("rules")},
+		{name: "out, where it may not", hook: c1, in: syn.to("198.18.0.1:80"), want: dropped(egress)},
+		{name: "out, UDP, where it may not", hook: c1, in: udp("172.17.0.2:5000", "198.18.0.1:53"), want: dropped(egress)},
+		{name: "to a neighbour", hook: c1, in: syn.to("172.17.0.3:80"), want: passed("rules")},
+		{name: "to a neighbour who may not", hook: c1, in: syn.to("172.17.0.3:83"), want: dropped(ingress)},
+		{name: "to a neighbour's published port", hook: c1, in: syn.to("198.51.100.1:8090"), want: passed("rules")},
+		{name: "to a neighbour's published port, who may not", hook: c1, in: syn.to("198.51.100.1:8091"), want: dropped(ingress)},
+		{name: "in", hook: up, in: in, want: passed("rules")},
+		{name: "in, where he may not", hook: up, in: in.to("198.51.100.1:8091"), want: dropped(ingress)},
+		{name: "an answer of one who may send nothing", hook: c2, in: tcp("172.17.0.3:80", "192.0.2.10:5000", "SA"), want: passed("rules")},
+		{name: "forwarded", hook: toBridge("br0"), in: ask, want: passed("rules")},
+		{name: "forwarded, where he may not", hook: toBridge("br0"), in: ask.to("172.17.0.3:54"), want: dropped(ingress)},
+		{name: "an answer to what was forwarded", before: []sent{{toBridge("br0"), ask}}, hook: c2, in: answer, want: passed("rules")},
+		{name: "no answer", hook: c2, in: answer, want: dropped(egress)},
+	} {
+		t.Run("K-11 "+c.name, func(t *testing.T) {
+			d.reset(t)
+			d.change(t, with(d.w.offloading, published))
+			for _, b := range c.before {
+				d.send(t, b.hook, b.frame)
+			}
+			d.expect(t, c.hook, c.in, c.want)
+		})
+	}
+}

@@ -112,6 +112,7 @@ func TestPackets(t *testing.T) {
 		{"offload", testOffload},
 		{"offload, what is left", testOffloadLeft},
 		{"offload, what begins", testOffloadBegins},
+		{"offload, the users rules", testOffloadRules},
 		{"sizes", testSizes},
 		{"marks", testMarks},
 		{"errors in", testErrorsIn},
