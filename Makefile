@@ -15,6 +15,8 @@ KERNELS ?=
 KERNELS_FLAGS ?=
 FUZZTIME ?= 60s
 LOAD ?= 100
+BENCH_ROUNDS ?= 7
+BENCH_TIME ?= 1s
 SOAK ?= 10m
 
 # sudo and su leave these out.
@@ -25,7 +27,7 @@ export BPF2GO_CC := $(CLANG)
 export BPF2GO_STRIP := $(LLVM_STRIP)
 export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help build deb generate test race test-deps parity load fuzz soak service kernels lint demo demo-clean demo-overlay demo-overlay-clean clean
+.PHONY: help build deb generate test race test-deps bench bench-smoke parity load fuzz soak service kernels lint demo demo-clean demo-overlay demo-overlay-clean clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -67,6 +69,12 @@ service: test-deps ## the Debian package under a systemd of its own: restarted, 
 
 load: test-deps ## 60,000 masqueraded connections to one port, and 200,000 to many, all at once (LOAD=20: a fifth of that); root
 	LOAD=$(LOAD) $(GO) test ./tests/load -count=1 -timeout 20m -v
+
+bench: test-deps ## the datapath beside the bare path, a bridge and stock Docker, into tests/bench/results; root
+	$(GO) test ./tests/bench -run TestBench -count=1 -timeout 3h -bench-rounds $(BENCH_ROUNDS) -bench-time $(BENCH_TIME) -bench-results results
+
+bench-smoke: test-deps ## the benchmark for a moment, to see that it works; root
+	$(GO) test ./tests/bench -count=1
 
 fuzz: ## packets nobody would send, through every program, for FUZZTIME; root
 	$(GO) test ./tests/packet -run '^$$' -fuzz FuzzPrograms -fuzztime $(FUZZTIME)

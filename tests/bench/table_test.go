@@ -1,0 +1,40 @@
+package bench
+
+import (
+	"strings"
+	"testing"
+)
+
+func rates(peer string, all ...float64) Result {
+	r := Result{Workload: "tcp_rr", Way: "local", Peer: peer}
+	for _, v := range all {
+		r.Samples = append(r.Samples, Sample{Rate: v, P50: 10 * v, CPU: 1})
+	}
+	return r
+}
+
+func TestRatioIsOfRounds(t *testing.T) {
+	// The machine slowed down by half between the rounds; that hits both.
+	limit, r := rates("bare", 100, 50, 25), rates("x", 90, 45, 22.5)
+	if got := Ratio(r, limit); got != 0.9 {
+		t.Errorf("ratio is %v", got)
+	}
+	if got := rates("x", 4, 1, 3, 2).Rate(); got != 2.5 {
+		t.Errorf("median of four is %v", got)
+	}
+	if got := rates("x", 9, 11, 10).spread(); got != 0.2 {
+		t.Errorf("spread is %v", got)
+	}
+	if got := Ratio(r, rates("bare", 0, 0)); got != 0 {
+		t.Errorf("ratio to nothing is %v", got)
+	}
+}
+
+func TestTable(t *testing.T) {
+	out := Table([]Result{rates("bare", 100), rates("x", 90)}, "bare")
+	for _, want := range []string{"| tcp_rr | local | bare | 100 | 0 % | 1.00 | 1000.0 | 1000.0 |"[:52], "| tcp_rr | local | x | 90 | 0 % | 0.90 | 900.0 | – | – | 1 |"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no line %q in\n%s", want, out)
+		}
+	}
+}
