@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/policy"
@@ -39,6 +40,11 @@ func (a *Agent) publish(ctx context.Context, r api.PublishRequest) (api.Port, er
 	if err != nil {
 		return api.Port{}, err
 	}
+	// Its network may say on which address; who names one, 0.0.0.0 included, has said so himself.
+	if strings.Count(r.Spec, ":") == 2 {
+		target.Intent.Spec = spec
+	}
+	spec = target.Intent.Spec
 	if err := now.CheckPublish(spec); err != nil {
 		return api.Port{}, err
 	}

@@ -26,7 +26,9 @@ type DatapathBridge4 struct {
 	Mac        [6]uint8
 	Masquerade uint32
 	Mtu        uint16
-	Pad        uint16
+	Direct     DatapathDirectFlag
+	Pad        uint8
+	Trusted    [4]uint32
 }
 
 type DatapathBridgeFlag uint32
@@ -75,6 +77,14 @@ type DatapathCounter struct {
 	Packets uint64
 	Bytes   uint64
 }
+
+type DatapathDirectFlag uint8
+
+const (
+	DatapathDirectFlagDIRECT_PUBLISHED DatapathDirectFlag = 1
+	DatapathDirectFlagDIRECT_ALL       DatapathDirectFlag = 2
+	DatapathDirectFlagDIRECT_ECHO      DatapathDirectFlag = 4
+)
 
 type DatapathDropReason uint32
 

@@ -60,6 +60,29 @@ static __noinline bool host_talks(struct __sk_buff *skb, const struct flow4_key 
 	return key->proto == IPPROTO_UDP && host_talks_udp(skb, &tuple);
 }
 
+/* A packet from an uplink to a container's own address, which may be dialled. */
+static __noinline enum drop_reason resolve_direct(struct __sk_buff *skb, struct packet *p, const struct bridge4 *bridge, struct scratch *s)
+{
+	struct endpoint4 *to = endpoint_find(p->key.daddr);
+	enum drop_reason reason;
+	struct flow4 *f;
+
+	p->pass = PASS_UNKNOWN_TARGET;
+	if (!to)
+		return DROP_NONE;
+	p->pass = PASS_NONE;
+	if (packet_is_flowless(p))
+		return DROP_NONE;
+	reason = rules_ask(NULL, to, &p->key, p->key.daddr, p->key.dport);
+	if (reason)
+		return reason;
+	f = flow_begin(s, p, PATH_IN, skb->ifindex);
+	flow_to(f, to, bridge);
+	f->flags = FLOW_ROUTED;
+	f->partner_verb = VERB_NEIGH;
+	return nat_allocate(skb);
+}
+
 /* A packet from an uplink: for a published port, or not for us. */
 GLOBAL int resolve_uplink(struct __sk_buff *skb)
 {
@@ -86,6 +109,8 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 		if (index && peer_sends_direct(skb, s, p->key.saddr))
 			return resolve_from_peer(skb, p, s);
 		bridge = index ? bpf_map_lookup_elem(&bridges4, &index) : NULL;
+		if (bridge && !(bridge->flags & BRIDGE_DOCKER_RULES) && policy_direct(bridge, skb->ifindex, p->key.daddr, p->key.dport, p->key.proto))
+			return resolve_direct(skb, p, bridge, s);
 		return bridge ? policy_refuse(p, bridge, DROP_DIRECT) : DROP_NONE;
 	}
 	if (p->lost) {

@@ -30,6 +30,28 @@ static __always_inline bool policy_offload(struct packet *p, const struct bridge
 }
 
 /*
+ * In: a packet from a device to a container's own address, and its bridge. Out: whether that may be dialled: Docker's gateway modes routed and
+ * nat-unprotected, and trusted_host_interfaces.
+ */
+static __noinline bool policy_direct(const struct bridge4 *bridge, __u32 dev, __be32 addr, __be16 port, __u8 proto)
+{
+	struct publish4_key key = {.addr = addr, .port = port, .proto = proto};
+	enum direct_flag direct = bridge->direct;
+
+	for (int i = 0; i < TRUSTED_DEVICES; i++) {
+		if (dev && bridge->trusted[i] == dev)
+			direct |= DIRECT_PUBLISHED;
+	}
+	if (bridge->flags & BRIDGE_INTERNAL)
+		return false;
+	if (direct & DIRECT_ALL)
+		return true;
+	if (proto == IPPROTO_ICMP)
+		return direct & DIRECT_ECHO;
+	return (direct & DIRECT_PUBLISHED) && bpf_map_lookup_elem(&publish4, &key);
+}
+
+/*
  * In: the bridges of two containers, of which one dials the other's own address. Docker keeps bridges apart, and the containers of one
  * bridge where com.docker.network.bridge.enable_icc is off.
  */

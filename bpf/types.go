@@ -21,6 +21,7 @@ type (
 	BridgeFlag       = DatapathBridgeFlag
 	Veth             = DatapathVeth
 	VethFlag         = DatapathVethFlag
+	DirectFlag       = DatapathDirectFlag
 	Uplink           = DatapathUplink4
 	HostAddr         = DatapathHostAddr4
 	PrefixKey        = DatapathPrefix4

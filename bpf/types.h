@@ -226,6 +226,15 @@ enum bridge_flag {
 	BRIDGE_FILTERED = 1 << 8,     /* rules that are not Docker's could drop what the stack forwards for its containers */
 };
 
+/* What of a container's own address may be dialled from outside, by who has a route to it. */
+enum direct_flag {
+	DIRECT_PUBLISHED = 1 << 0, /* the ports that are published */
+	DIRECT_ALL = 1 << 1,
+	DIRECT_ECHO = 1 << 2, /* it may be pinged */
+} BYTE_ENUM;
+
+#define TRUSTED_DEVICES 4
+
 /* An attached bridge. Key: ifindex. */
 struct bridge4 {
 	__be32 addr; /* the gateway address */
@@ -234,7 +243,9 @@ struct bridge4 {
 	__u8 mac[6];
 	__be32 masquerade; /* leave with this address; 0: the route's own */
 	__u16 mtu;
-	__u16 pad;
+	enum direct_flag direct; /* by every uplink */
+	__u8 pad;
+	__u32 trusted[TRUSTED_DEVICES]; /* ifindexes of uplinks by which DIRECT_PUBLISHED holds; 0: none */
 };
 
 /* The host's end of a container's veth. Key: ifindex. */
@@ -308,7 +319,10 @@ struct overlay {
 	__u8 pad;
 };
 
-/* A published port. addr 0 stands for every address of the host; a port with its own address wins. */
+/*
+ * A published port. addr 0 stands for every address of the host; a port with its own address wins. A container's own address and port, where
+ * they may be dialled from outside, lead to themselves.
+ */
 struct publish4_key {
 	__be32 addr;
 	__be16 port;

@@ -121,8 +121,11 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 		if (!to_bridge)
 			return false;
 	}
+	/* What the host itself dials is nobody's business but its own. */
+	if ((f->path != PATH_HOST || from_ep) && rules_ask_about(from_ep, to_ep, key->proto, from, to, to_port))
+		return false;
 	if (f->flags & FLOW_KERNEL)
-		return from_ep && (from_bridge->flags & BRIDGE_DOCKER_RULES) && !rules_ask_about(from_ep, NULL, key->proto, from, to, to_port);
+		return from_ep && (from_bridge->flags & BRIDGE_DOCKER_RULES);
 	flow_refresh(f, reply ? from_ep : to_ep, reply ? from_bridge : to_bridge);
 	if (f->flags & FLOW_OFFLOAD) {
 		offload_lapse(f);
@@ -134,9 +137,6 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 		return false;
 	if (f->path == PATH_OVERLAY && !valid_peer(f, from_id ? to : from))
 		return false;
-	/* What the host itself dials is nobody's business but its own. */
-	if ((f->path != PATH_HOST || from_ep) && rules_ask_about(from_ep, to_ep, key->proto, from, to, to_port))
-		return false;
 	if (f->flags & FLOW_DNAT) {
 		if (!valid_publish(f, dialled, dialled_port, key->proto, to, to_port, from, reply ? f->oif : f->iif))
 			return false;
@@ -145,6 +145,11 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 		return !to_bridge || !policy_in(to_bridge);
 	}
 	switch (f->path) {
+	case PATH_IN:
+		if (!to_bridge)
+			return false;
+		/* What Docker's rules once let in was taken over from the kernel. */
+		return to_bridge->flags & BRIDGE_DOCKER_RULES || policy_direct(to_bridge, reply ? f->oif : f->iif, to, to_port, key->proto);
 	case PATH_LOCAL:
 		return from_bridge && to_bridge && !policy_local(from_bridge, from_ep->bridge, to_bridge, to_ep->bridge);
 	case PATH_OUT:

@@ -15,6 +15,8 @@ const (
 	optHostIPv4   = "com.docker.network.host_ipv4"
 	optGateway    = "com.docker.network.bridge.gateway_mode_ipv4"
 	optDefault    = "com.docker.network.bridge.default_bridge"
+	optBinding    = "com.docker.network.bridge.host_binding_ipv4"
+	optTrusted    = "com.docker.network.bridge.trusted_host_interfaces"
 )
 
 // The modes that a bridge can be in, and ModeAuto, which chooses one by the host's rules.
@@ -179,12 +181,17 @@ func (c *compiler) applyOptions(b *bridge, entry *bpf.Bridge) {
 	}
 	switch mode := n.Options[optGateway]; mode {
 	case "", "nat", "isolated":
-	case "routed":
+	case modeRouted:
 		entry.Flags &^= bpf.DatapathBridgeFlagBRIDGE_MASQUERADE
-		c.problem("network %s has gateway mode routed: its containers leave unmasqueraded, and reaching them from outside by their own "+
-			"addresses is not supported yet", n.Name)
+		entry.Direct = bpf.DatapathDirectFlagDIRECT_PUBLISHED | bpf.DatapathDirectFlagDIRECT_ECHO
+	case "nat-unprotected":
+		entry.Direct = bpf.DatapathDirectFlagDIRECT_ALL | bpf.DatapathDirectFlagDIRECT_ECHO
 	default:
 		c.problem("network %s has gateway mode %s, which is not supported yet: treated as nat", n.Name, mode)
+	}
+	c.addTrusted(n, entry)
+	if a, err := netip.ParseAddr(n.Options[optBinding]); err == nil && a.Is4() && !a.IsUnspecified() {
+		c.r.Bridges[b.view].Binding = a
 	}
 	if s := n.Options[optHostIPv4]; s != "" {
 		a, err := netip.ParseAddr(s)
@@ -196,6 +203,34 @@ func (c *compiler) applyOptions(b *bridge, entry *bpf.Bridge) {
 			c.problem("network %s has the option %s=%s, which is not an address of this host now: ignored", n.Name, optHostIPv4, s)
 		default:
 			entry.Masquerade = bpf.Addr(a)
+		}
+	}
+}
+
+// modeRouted is the gateway mode in which nothing is translated: who is outside dials a container's own address and published port.
+const modeRouted = "routed"
+
+func (b *bridge) routed() bool {
+	return b.network != nil && b.network.Options[optGateway] == modeRouted
+}
+
+// addTrusted enters the devices, with colons between them, by which a network's published ports may be dialled at the containers' own addresses.
+func (c *compiler) addTrusted(n *Network, entry *bpf.Bridge) {
+	names := n.Options[optTrusted]
+	if names == "" {
+		return
+	}
+	at := 0
+	for name := range strings.SplitSeq(names, ":") {
+		i := slices.IndexFunc(c.o.Uplinks, func(u Uplink) bool { return u.Name == name })
+		switch {
+		case i < 0:
+			c.problem("network %s trusts the device %s, and there is none of that name now", n.Name, name)
+		case at == len(entry.Trusted):
+			c.problem("network %s trusts more than %d devices: %s is left out", n.Name, len(entry.Trusted), name)
+		default:
+			entry.Trusted[at] = uint32(c.o.Uplinks[i].Index)
+			at++
 		}
 	}
 }

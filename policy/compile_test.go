@@ -167,9 +167,22 @@ func TestCompileBridges(t *testing.T) {
 		{"icc off", option(optICC, "false"),
 			func(r Result) bool { return flags(r, docker0) == bpf.DatapathBridgeFlagBRIDGE_MASQUERADE }, ""},
 		{"routed", option(optGateway, "routed"),
-			func(r Result) bool { return flags(r, docker0) == bpf.DatapathBridgeFlagBRIDGE_ICC }, "gateway mode routed"},
+			func(r Result) bool {
+				b := r.State.Bridges[docker0]
+				return b.Flags == bpf.DatapathBridgeFlagBRIDGE_ICC && b.Direct == bpf.DatapathDirectFlagDIRECT_PUBLISHED|bpf.DatapathDirectFlagDIRECT_ECHO
+			}, ""},
 		{"nat-unprotected", option(optGateway, "nat-unprotected"),
-			func(r Result) bool { return flags(r, docker0) == normal }, "gateway mode nat-unprotected"},
+			func(r Result) bool {
+				b := r.State.Bridges[docker0]
+				return b.Flags == normal && b.Direct == bpf.DatapathDirectFlagDIRECT_ALL|bpf.DatapathDirectFlagDIRECT_ECHO
+			}, ""},
+		{"published on one address", option(optBinding, "192.0.2.10"),
+			func(r Result) bool {
+				target, err := r.PickTarget(PublishSpec{HostPort: 80, HostEnd: 80, Port: 80, End: 80, Proto: ProtoTCP}, "web")
+				return err == nil && target.Intent.Spec.String() == "192.0.2.10:80:80/tcp"
+			}, ""},
+		{"trusted devices", option(optTrusted, "eth0:wg0"),
+			func(r Result) bool { return r.State.Bridges[docker0].Trusted == [4]uint32{2} }, "trusts the device wg0"},
 		{"internal", func(o *Observed, _ *Intent) { o.Networks[0].Internal = true },
 			func(r Result) bool { return flags(r, docker0) == normal|bpf.DatapathBridgeFlagBRIDGE_INTERNAL }, ""},
 		{"fails closed", func(_ *Observed, in *Intent) { in.Bridges[0].FailClosed = true },

@@ -61,7 +61,12 @@ func (c *compiler) addDockerPorts() map[bpf.PublishKey]int {
 			claimed[key] = len(c.r.Ports)
 			c.addPort(spec, SourceDocker, to)
 			if to.endpoint >= 0 {
-				c.r.State.Publish[key] = c.publishValue(to, p.Port, PublishIntent{Spec: spec})
+				value := c.publishValue(to, p.Port, PublishIntent{Spec: spec})
+				c.addDirect(to, p.Port, p.Proto, value)
+				// In a routed network the host's own port leads nowhere.
+				if !c.bridges[c.r.Endpoints[to.endpoint].BridgeIndex].routed() {
+					c.r.State.Publish[key] = value
+				}
 			}
 		}
 	}
@@ -161,6 +166,7 @@ func (c *compiler) addUserPort(p PublishIntent, docker map[bpf.PublishKey]int) {
 		}
 		if !taken {
 			c.r.State.Publish[key] = value
+			c.addDirect(to, p.Spec.Port+uint16(i), p.Spec.Proto, value)
 			continue
 		}
 		if lost == 0 {
@@ -172,6 +178,14 @@ func (c *compiler) addUserPort(p PublishIntent, docker map[bpf.PublishKey]int) {
 	if lost == int(p.Spec.HostEnd-p.Spec.HostPort)+1 {
 		row := &c.r.Ports[len(c.r.Ports)-1]
 		row.Active, row.Address, row.Inactive = false, netip.Addr{}, "somebody else has the port"
+	}
+}
+
+// addDirect enters a published port at the container's own address, where that may be dialled from outside.
+func (c *compiler) addDirect(to target, port uint16, proto uint8, value bpf.Publish) {
+	b := c.r.State.Bridges[uint32(c.r.Endpoints[to.endpoint].BridgeIndex)]
+	if b.Direct&bpf.DatapathDirectFlagDIRECT_PUBLISHED != 0 || b.Trusted[0] != 0 {
+		c.r.State.Publish[publishKey(to.addr, port, proto)] = value
 	}
 }
 

@@ -82,6 +82,11 @@ func TestCompilePorts(t *testing.T) {
 			*o = twoBridges()
 			o.Containers[1].Ports = []ContainerPort{port("0.0.0.0", 80, 80, ProtoTCP)}
 		}, nil, nil, []bool{false}, ""},
+		{"routed: docker's are dialled at the container", func(o *Observed) {
+			o.Networks[0].Options = map[string]string{optGateway: modeRouted}
+			o.Containers[0].Ports = []ContainerPort{port("0.0.0.0", 80, 81, ProtoTCP)}
+		}, user(t, "90:91", "ns1"), map[string]string{"172.17.0.2:81/tcp": "172.17.0.2:81", "90/tcp": "172.17.0.3:91", "172.17.0.3:91/tcp": "172.17.0.3:91"},
+			[]bool{true, true}, ""},
 		{"internal", func(o *Observed) {
 			o.Networks[0].Internal = true
 			o.Containers[0].Ports = []ContainerPort{port("0.0.0.0", 80, 80, ProtoTCP)}

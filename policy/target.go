@@ -37,6 +37,9 @@ func (r *Result) PickTarget(spec PublishSpec, name string) (Target, error) {
 	case ep.Internal:
 		return Target{}, fmt.Errorf("publish %s: %s cannot be reached from outside: %s", spec, ep.Name, ep.whyInternal())
 	}
+	if i := slices.IndexFunc(r.Bridges, func(b BridgeView) bool { return b.Name == ep.Bridge }); i >= 0 && !spec.HostIP.IsValid() {
+		t.Intent.Spec.HostIP = r.Bridges[i].Binding
+	}
 	if a, err := netip.ParseAddr(name); err == nil {
 		t.Address = a.Unmap()
 		return t, nil

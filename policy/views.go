@@ -93,7 +93,9 @@ type BridgeView struct {
 	Docker    bool       // netfilter rules of Docker name it
 	// FailClosed: nobody on it is served whom the agent does not know yet.
 	FailClosed bool
-	Spoofing   bool // its containers may send from addresses that are not theirs
+	// Binding is the address that ports of its containers are published on where none is named (host_binding_ipv4); invalid: every one.
+	Binding  netip.Addr
+	Spoofing bool // its containers may send from addresses that are not theirs
 }
 
 // UplinkView is a device that leads outside, or one that the user named and that is waited for.

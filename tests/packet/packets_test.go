@@ -75,6 +75,7 @@ func TestPackets(t *testing.T) {
 		{"closed", testClosed},
 		{"bypass", testBypass},
 		{"rules", testRules},
+		{"gateway modes", testGatewayModes},
 		{"no way", testNoWay},
 		{"host source", testHostSource},
 		{"same port", testSamePort},
