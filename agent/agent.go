@@ -11,6 +11,7 @@ import (
 	"github.com/ebpfnet/ebpfnet/agent/monitor"
 	"github.com/ebpfnet/ebpfnet/agent/offload"
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
+	"github.com/ebpfnet/ebpfnet/bpf"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/policy"
 )
@@ -60,6 +61,7 @@ type Agent struct {
 	again   chan struct{} // asks for a look
 
 	policies policyFolder
+	spoofed  uint64 // packets that were dropped as such, when they were counted last
 
 	metricsURL string // empty: none; set before the loop starts
 	pageURL    string // the same
@@ -194,7 +196,7 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 		case <-due.C:
 			look(a.retry.failing())
 		case <-folder.C:
-			if a.policies.changed() {
+			if a.policies.changed() || a.strange() {
 				look(false)
 			}
 		case <-resync.C:
@@ -207,6 +209,22 @@ func (a *Agent) loop(ctx context.Context, notify *notifier) {
 			notify.alive()
 		}
 	}
+}
+
+// strange tells whether somebody has sent with an address that is not his since it was asked last. It may have been given to him in the meantime:
+// nobody tells of that but he.
+func (a *Agent) strange() bool {
+	if a.dp == nil {
+		return false
+	}
+	drops, err := a.dp.DropStats()
+	if err != nil || len(drops) <= int(bpf.DatapathDropReasonDROP_SPOOFED) {
+		return false
+	}
+	now := drops[bpf.DatapathDropReasonDROP_SPOOFED].Packets
+	was := a.spoofed
+	a.spoofed = now
+	return now > was
 }
 
 // retry is the time between attempts to do what has failed.

@@ -101,7 +101,7 @@ func TestRulesFolder(t *testing.T) {
 		}
 		follow := func(want string) {
 			t.Helper()
-			lab.Eventually(t, lab.Patience, func() error {
+			lab.Eventually(t, answerWait, func() error {
 				if got := s.Ebpfnet(t, "policy", "list"); !strings.Contains(got, want) {
 					return fmt.Errorf("%q is not in\n%s", want, got)
 				}
@@ -110,7 +110,7 @@ func TestRulesFolder(t *testing.T) {
 		}
 		gone := func() {
 			t.Helper()
-			lab.Eventually(t, lab.Patience, func() error {
+			lab.Eventually(t, answerWait, func() error {
 				if got := s.Ebpfnet(t, "policy", "list"); strings.Contains(got, "rf/") {
 					return fmt.Errorf("still there:\n%s", got)
 				}
@@ -138,7 +138,7 @@ func TestRulesFolder(t *testing.T) {
 		peer.NS.Unanswered(t, "tcp", web.At(80))
 
 		write(file, policyYAML("rf", "deny", "podSelector: {}\ningress:\n- ports: [{port: 99999}]"))
-		lab.Eventually(t, lab.Patience, func() error {
+		lab.Eventually(t, answerWait, func() error {
 			for _, p := range s.Status(t).Problems {
 				if strings.Contains(p, file+":7: spec.ingress[0].ports[0].port: ") && strings.Contains(p, "stay as they were") {
 					return nil
@@ -152,7 +152,7 @@ func TestRulesFolder(t *testing.T) {
 		}
 
 		write(file, policyYAML("rf", "deny", "podSelector: {}\ningress:\n- ports: [{port: 80}]"))
-		lab.Eventually(t, lab.Patience, func() error {
+		lab.Eventually(t, answerWait, func() error {
 			_, err := peer.NS.TryAsk("tcp", web.At(80), lab.Within(lab.Doubt))
 			return err
 		})
@@ -217,7 +217,7 @@ func TestEgressAddress(t *testing.T) {
 		plain := s.Run(t, "plain")
 		far := lab.At(lab.RemoteIP, 7005)
 		both(t, func(t *testing.T, network string) {
-			lab.Eventually(t, lab.Patience, func() error {
+			lab.Eventually(t, answerWait, func() error {
 				a, err := own.NS.TryAsk(network, far, lab.Within(lab.Doubt))
 				if err == nil && a.Seen().Addr().String() != mine {
 					err = fmt.Errorf("it is seen as %s", a.Seen())
@@ -249,12 +249,31 @@ func TestAllowSpoofing(t *testing.T) {
 		s.Attach(t, append(docker0(), "--allow-spoofing")...)
 		before := s.Scrape(t).Dropped("spoofed")
 		inject()
-		lab.Eventually(t, lab.Patience, func() error {
+		lab.Eventually(t, answerWait, func() error {
 			thief.NS.Inject(t, "eth0", forged.UDP(t, []byte("let through")))
 			if got := s.Scrape(t).Dropped("spoofed"); got != before {
 				return fmt.Errorf("%g packets are dropped as spoofed", got-before)
 			}
 			return nil
+		})
+	})
+}
+
+// G-5: an address that a container takes while it runs is its own as soon as it uses it.
+func TestSecondAddress(t *testing.T) {
+	eachWorld(t, func(t *testing.T, s site) {
+		const second = "172.17.71.1"
+		c, b := s.Run(t, "two"), s.Run(t, "neighbour")
+		s.Remote.Serve(t, "far", ":7006")
+		c.NS.IP(t, "addr add "+second+"/16 dev eth0")
+		both(t, func(t *testing.T, network string) {
+			for _, to := range []string{b.At(80), lab.At(lab.RemoteIP, 7006)} {
+				lab.Eventually(t, answerWait, func() error {
+					_, err := c.NS.TryAsk(network, to, lab.From(second+":0"), lab.Within(lab.Doubt))
+					return err
+				})
+			}
+			eq(t, "to it", b.NS.Ask(t, network, lab.At(second, 80)).Name, "two")
 		})
 	})
 }
