@@ -210,7 +210,12 @@ run() {
 	trap - EXIT
 
 	title "6. What was counted"
-	show 1 "ip -s link show (the tunnel)" on 1 ip -s link show "eb-$(instance 1)" || say "host-gw has no tunnel"
+	if [[ $backend == host-gw ]]; then
+		say "host-gw has no tunnel: what the hosts exchange is counted by eth0"
+		show 1 "ip -s link show eth0" on 1 ip -s link show eth0
+	else
+		show 1 "ip -s link show (the tunnel)" on 1 ip -s link show "eb-$(instance 1)"
+	fi
 	show 1 "ebpfnet flow list" ebpfnet_on 1 flow list
 	show 1 "ebpfnet status" ebpfnet_on 1 status
 

@@ -84,7 +84,7 @@ func directions(t *testing.T, p *pair, addresses [2]string) {
 				t.Errorf("%s to the world is seen as %s, want masqueraded as %s", proto, seen, p.hosts[i].IP)
 			}
 		}
-		// The port that the other host publishes, from a container here: J-11 is that the answer comes back as if there were no tunnel.
+		// The port that the other host publishes, by that host's own address, is dialled as from anywhere else.
 		p.c[i].NS.Ask(t, "tcp", lab.At(p.hosts[j].IP, 8080))
 		p.segment.Remote.Ask(t, "tcp", lab.At(p.hosts[i].IP, 8080))
 		p.c[i].NS.Ping(t, 7+i).Ping(t, p.c[j].IP.String(), []byte("across"))
