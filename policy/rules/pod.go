@@ -32,15 +32,6 @@ type Pod struct {
 	Addrs           []netip.Addr
 }
 
-// label gives a pod's value of a label.
-func (p *Pod) label(key string) (string, bool) {
-	if key == LabelContainer {
-		return p.Container, true
-	}
-	v, ok := p.Labels[key]
-	return v, ok
-}
-
 // namedPort is a port of a container that has a name.
 type namedPort struct {
 	name  string
