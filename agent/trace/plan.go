@@ -164,14 +164,18 @@ func (t *Trace) nextMAC(e *policy.EndpointView) (net.HardwareAddr, error) {
 	return mac, err
 }
 
+// anybody stands for whoever is outside: an address that nobody has (RFC 5737).
+var anybody = netip.AddrFrom4([4]byte{203, 0, 113, 77})
+
+// fromWire begins with a packet that comes in by an uplink.
 func (t *Trace) fromWire(q api.TraceQuery) error {
 	p := &t.p
 	var err error
-	if q.FromAddress == "" {
-		return usagef("who sends on the wire? --from-addr ADDRESS")
-	}
-	if p.src, err = netip.ParseAddr(q.FromAddress); err != nil || !p.src.Is4() {
-		return usagef("%q is not an IPv4 address", q.FromAddress)
+	p.src = anybody
+	if q.FromAddress != "" {
+		if p.src, err = netip.ParseAddr(q.FromAddress); err != nil || !p.src.Is4() {
+			return usagef("%q is not an IPv4 address", q.FromAddress)
+		}
 	}
 	uplink, err := t.uplink(q.Uplink)
 	if err != nil {

@@ -22,7 +22,7 @@ func newTrace(a *app) *cobra.Command {
 containers, what lets it pass or forbids it, the published port, the flow, the address and the port that it would leave with, the route, and the packet as it goes on. Where
 it is left to the kernel, it shows what the kernel's routing says. Nothing is sent, and nothing changes.
 
-WHO is a container, host, or wire (with --from-addr). ADDRESS may be a container too. PROTO is tcp, udp, sctp or icmp; TCP opens a
+WHO is a container, host, or wire: anybody outside, or whom --from-addr names. ADDRESS may be a container too. PROTO is tcp, udp, sctp or icmp; TCP opens a
 connection, icmp is an echo request.`,
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,7 +46,7 @@ connection, icmp is an echo request.`,
 	f := cmd.Flags()
 	f.StringVar(&q.From, "from", "", "who sends: a container (a name, an id, an address), host, or wire")
 	f.StringVar(&to, "to", "", "what is dialled: an address or a container, :PORT, /PROTO (tcp where it is left out)")
-	f.StringVar(&q.FromAddress, "from-addr", "", "the sender's address, on the wire; or another than a container's own")
+	f.StringVar(&q.FromAddress, "from-addr", "", "the sender's address: who it is on the wire (203.0.113.77), or another than a container's own")
 	f.StringVar(&q.Uplink, "uplink", "", "where it comes from the wire (the uplink that has the address, or the way back)")
 	f.Uint16Var(&q.SourcePort, "sport", 0, "the sender's port, or the id of an echo request (40000)")
 	f.IntVar(&q.Size, "size", 0, "bytes behind the headers")

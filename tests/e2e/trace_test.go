@@ -229,7 +229,7 @@ func TestTraceBadInput(t *testing.T) {
 			{[]string{"--from", c.Name, "--to", "192.0.2.1:80/nosuch"}, 2, []string{"nosuch", "tcp"}},
 			{[]string{"--from", c.Name, "--to", "192.0.2.1:70000"}, 2, []string{"70000"}},
 			{[]string{"--from", c.Name, "--to", "192.0.2.1:80/icmp"}, 2, []string{"icmp"}},
-			{[]string{"--from", "wire", "--to", "192.0.2.1:80"}, 2, []string{"--from-addr"}},
+			{[]string{"--from", "wire", "--from-addr", "somebody", "--to", "192.0.2.1:80"}, 2, []string{"somebody"}},
 			{[]string{"--from", "wire", "--from-addr", lab.RemoteIP, "--uplink", "nosuch", "--to", "192.0.2.1:80"}, 1, []string{"nosuch", "up0"}},
 		} {
 			o := s.Try(t, append([]string{"trace"}, b.args...)...)
