@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -190,10 +191,16 @@ func refused(kind string) (err error) {
 	case "wireguard":
 		link = &netlink.Wireguard{LinkAttrs: attrs}
 	}
+	// WireGuard's device turns this off for the whole machine when it is set up (drivers/net/wireguard/device.c).
+	const redirects = "/proc/sys/net/ipv4/conf/all/send_redirects"
+	was, err := os.ReadFile(redirects)
+	if err != nil {
+		return err
+	}
 	if err := netlink.LinkAdd(link); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, deleteLinks(spareDevice)) }()
+	defer func() { err = errors.Join(err, deleteLinks(spareDevice), os.WriteFile(redirects, was, 0o644)) }()
 	if err := addTo(spareDevice, spareHost+"/24"); err != nil {
 		return err
 	}
