@@ -46,7 +46,7 @@ generate: ## the objects and Go types from the C sources; needs clang-19, llvm-1
 
 test: test-deps ## install what the tests need (Debian packages), then run them all; root
 	mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
-	$(GO) test -p 1 -count=1 -timeout 20m $(TEST_FLAGS) ./...
+	$(GO) test -p 1 -count=1 -timeout 60m $(TEST_FLAGS) ./...
 	@$(MAKE) --no-print-directory race
 
 race: ## the tests that run in no time, with the race detector; passed over without a C compiler
