@@ -29,24 +29,28 @@ func SyncRoutes(want []Route) error {
 	if err != nil {
 		return err
 	}
+	// One socket for all of them: there may be ten thousand.
+	kernel, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open route netlink: %w", err)
+	}
+	defer kernel.Close()
 	var errs []error
+	wanted := make(map[netip.Prefix]bool, len(want))
 	for _, r := range want {
+		wanted[r.Subnet] = true
 		if have[r] {
-			delete(have, r)
 			continue
 		}
-		if err := netlink.RouteReplace(r.netlink()); err != nil {
+		if err := kernel.RouteReplace(r.netlink()); err != nil {
 			errs = append(errs, fmt.Errorf("add route to %s: %w", r.Subnet, err))
-		}
-		// What it has replaced is gone.
-		for old := range have {
-			if old.Subnet == r.Subnet {
-				delete(have, old)
-			}
 		}
 	}
 	for r := range have {
-		if err := netlink.RouteDel(r.netlink()); err != nil && !errors.Is(err, unix.ESRCH) {
+		if wanted[r.Subnet] {
+			continue // it is wanted, or what is has replaced it
+		}
+		if err := kernel.RouteDel(r.netlink()); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, fmt.Errorf("remove route to %s: %w", r.Subnet, err))
 		}
 	}
@@ -97,8 +101,16 @@ func (r Route) netlink() *netlink.Route {
 // Near tells which hosts are reached without a router, and the ifindex by which each is.
 func Near(hosts []netip.Addr) (map[netip.Addr]int, error) {
 	near := make(map[netip.Addr]int, len(hosts))
+	if len(hosts) == 0 {
+		return near, nil
+	}
+	kernel, err := netlink.NewHandle(unix.NETLINK_ROUTE) // one socket for all of them
+	if err != nil {
+		return nil, fmt.Errorf("open route netlink: %w", err)
+	}
+	defer kernel.Close()
 	for _, h := range hosts {
-		routes, err := netlink.RouteGet(h.AsSlice())
+		routes, err := kernel.RouteGet(h.AsSlice())
 		if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
 			continue
 		}
