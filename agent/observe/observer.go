@@ -108,7 +108,7 @@ func (o *Observer) Changes() <-chan struct{} { return o.changes }
 func (o *Observer) Ruled() <-chan struct{} { return o.ruled }
 
 // ForgetRules has the next Observe look at netfilter's rules as they are by then.
-func (o *Observer) ForgetRules() { o.rules.forget() }
+func (o *Observer) ForgetRules() { o.rules.forgetAll() }
 
 // Torn tells, once, whether somebody has taken a qdisc or a filter off a device since it was asked last.
 func (o *Observer) Torn() bool { return o.torn.Swap(false) }

@@ -13,6 +13,10 @@ import (
 // takes longer than all the rest. Docker writes a network's rules before it tells of the network, and then they are waited for.
 const rulesAge = 10 * time.Second
 
+// rulesSettle is how long a rule has to be there before it counts as somebody else's, once there has been a first look. Docker writes a
+// network's rules one by one, and the first of them alone do not tell whose they are.
+const rulesSettle = 2 * time.Second
+
 // Netfilter is what a look at the rules has shown.
 type Netfilter struct {
 	Docker  map[string]bool // the bridges that rules of Docker's name
@@ -24,22 +28,25 @@ type Rules func(context.Context) (Netfilter, error)
 
 // rules keeps what was seen of the netfilter rules.
 type rules struct {
-	read  Rules
-	age   time.Duration
-	stale chan struct{} // asks follow for another look
+	read   Rules
+	age    time.Duration
+	settle time.Duration
+	stale  chan struct{} // asks follow for another look
 
 	mu      sync.Mutex
 	seen    Netfilter
-	at      time.Time // zero where nothing serves
-	forgets int       // how often it was told to forget
-	wrong   error     // why the last look saw nothing
+	at      time.Time            // zero where nothing serves
+	forgets int                  // how often it was told to forget
+	wrong   error                // why the last look saw nothing
+	sure    bool                 // the next look counts as it is
+	fresh   map[string]time.Time // foreign rules that do not count yet, and since when they are known
 }
 
 func newRules(read Rules) *rules {
 	if read == nil {
 		read = func(context.Context) (Netfilter, error) { return Netfilter{}, nil }
 	}
-	return &rules{read: read, age: rulesAge, stale: make(chan struct{}, 1)}
+	return &rules{read: read, age: rulesAge, settle: rulesSettle, sure: true, stale: make(chan struct{}, 1)}
 }
 
 // look gives what was seen last, and looks itself only where that does not serve. An error comes with what was seen before.
@@ -75,6 +82,36 @@ func (r *rules) forget() {
 	r.forgets++
 }
 
+// forgetAll is forget for somebody who has to know what there is at this moment, half done or not.
+func (r *rules) forgetAll() {
+	r.forget()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sure = true
+}
+
+// settled gives those of the foreign rules that count: what was there when it was sure, and what has been there for long enough since. The
+// others are looked at again when they would count. The lock is held.
+func (r *rules) settled(foreign []string, now time.Time) (count []string) {
+	fresh := make(map[string]time.Time)
+	for _, rule := range foreign {
+		since, young := r.fresh[rule]
+		if !young {
+			since = now
+		}
+		if r.sure || now.Sub(since) >= r.settle || slices.Contains(r.seen.Foreign, rule) {
+			count = append(count, rule)
+			continue
+		}
+		fresh[rule] = since
+		if !young {
+			time.AfterFunc(r.settle, r.suspect)
+		}
+	}
+	r.sure, r.fresh = false, fresh
+	return count
+}
+
 // follow looks again when asked to, and calls wake when there is something new to see, until the context ends.
 func (r *rules) follow(ctx context.Context, wake func()) {
 	for {
@@ -105,6 +142,7 @@ func (r *rules) refresh(ctx context.Context) bool {
 		r.at, r.wrong = time.Time{}, fmt.Errorf("read netfilter rules: %w", err)
 		return fresh
 	}
+	seen.Foreign = r.settled(seen.Foreign, time.Now())
 	fresh := r.wrong != nil || !maps.Equal(r.seen.Docker, seen.Docker) || !slices.Equal(r.seen.Foreign, seen.Foreign)
 	r.seen, r.wrong = seen, nil
 	if r.forgets == forgets {

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 )
@@ -66,6 +67,42 @@ func TestRules(t *testing.T) {
 	if f.reads != 3 {
 		t.Errorf("%d reads, want 3", f.reads)
 	}
+}
+
+// A rule of somebody else's counts at once where the first look shows it, or where somebody has to know; else when it has stayed.
+func TestForeignRulesSettle(t *testing.T) {
+	var there []string
+	r := newRules(func(context.Context) (Netfilter, error) { return Netfilter{Foreign: there}, nil })
+	r.settle = 20 * time.Millisecond
+	foreign := func(what string, want ...string) {
+		t.Helper()
+		r.forget()
+		seen, err := r.look(t.Context())
+		if err != nil || !slices.Equal(seen.Foreign, want) {
+			t.Errorf("%s: %q, %v; want %q", what, seen.Foreign, err, want)
+		}
+	}
+	there = []string{"old"}
+	foreign("the first look", "old")
+	there = []string{"old", "half"}
+	foreign("a rule that has just come", "old")
+	there = []string{"old"}
+	foreign("it was Docker's", "old")
+	time.Sleep(2 * r.settle)
+	there = []string{"old", "half"}
+	foreign("it begins anew", "old")
+	select {
+	case <-r.stale: // the look that is due after the rule was seen first
+	case <-time.After(10 * time.Second):
+		t.Fatal("no other look is asked for")
+	}
+	time.Sleep(2 * r.settle)
+	foreign("it has stayed", "old", "half")
+	there = []string{"half"}
+	foreign("one that has gone counts no more", "half")
+	there = []string{"half", "new"}
+	r.forgetAll()
+	foreign("somebody has to know", "half", "new")
 }
 
 // A network that comes while the rules are read may not be among what is read.

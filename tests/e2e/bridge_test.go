@@ -79,7 +79,8 @@ func TestBridgedAndRouted(t *testing.T) {
 // G-4: addresses that nobody has announced work all the same: a second one in a container, and a machine behind one with a link-layer
 // address of its own.
 func TestUnknownAddresses(t *testing.T) {
-	eachWorld(t, func(t *testing.T, s site) {
+	ownSites(t, func(t *testing.T, s site) {
+		s.Attach(t, append(docker0(), "--allow-spoofing")...)
 		a, b := s.Run(t, "a"), s.Run(t, "b")
 		s.Remote.Serve(t, "far", ":7000")
 		b.NS.IP(t, "addr add 172.17.200.1/16 dev eth0")
