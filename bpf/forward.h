@@ -106,10 +106,11 @@ static __noinline enum drop_reason resolve_out(struct __sk_buff *skb, struct pac
 
 	/*
 	 * The stack tells the container that nobody is there. Should the next hop answer yet, to_uplink translates what the stack sends, or
-	 * Docker's rules do. A first packet, too, is the stack's while the next hop is not known, but not where an administrator's rules might
-	 * drop it there: nobody would ask for the next hop then.
+	 * Docker's rules do. A first ping, too, is the stack's while the next hop is not known, but not where an administrator's rules might drop
+	 * it there: nobody would ask for the next hop then. Flows that go on for long are not begun in this way: over Docker's rules they would
+	 * be the kernel's to their end.
 	 */
-	if (!p->fragment && (p->nobody || (s->route.no_neigh && p->key.proto != IPPROTO_TCP && !(from->bridge->flags & BRIDGE_FILTERED)))) {
+	if (!p->fragment && (p->nobody || (s->route.no_neigh && p->key.proto == IPPROTO_ICMP && !(from->bridge->flags & BRIDGE_FILTERED)))) {
 		p->pass = PASS_ROUTE;
 		return DROP_NONE;
 	}

@@ -47,19 +47,19 @@ func testNobody(t *testing.T, d *datapath) {
 			d.expect(t, fromContainer("c1"), syn, out) // another try
 		})
 	}
-	datagram := udp("172.17.0.2:40000", "192.0.2.130:53")
+	ping := echo("172.17.0.2", "192.0.2.130", 7)
 	d.runCases(t, []packetCase{
-		{name: "I-4 a first datagram: the stack asks for the next hop", hook: fromContainer("c1"), in: datagram, want: passed("route")},
-		{name: "I-4 a first datagram, over Docker's rules", change: d.w.overRules, hook: fromContainer("c1"), in: datagram, want: passed("route")},
+		{name: "I-4 a first ping: the stack asks for the next hop", hook: fromContainer("c1"), in: ping, want: passed("route")},
+		{name: "I-4 a first ping, over Docker's rules", change: d.w.overRules, hook: fromContainer("c1"), in: ping, want: passed("route")},
 		{
-			name: "I-4 a first datagram, where somebody's rules might drop it in the stack", change: func(s *state.State) {
+			name: "I-4 a first ping, where somebody's rules might drop it in the stack", change: func(s *state.State) {
 				b := s.Bridges[d.w.devices["br0"].index]
 				b.Flags |= bpf.DatapathBridgeFlagBRIDGE_FILTERED
 				s.Bridges[d.w.devices["br0"].index] = b
 			},
-			hook: fromContainer("c1"), in: datagram, want: redirected("br0 out", datagram.from("203.0.113.1:40000").withTTL(63)), flows: []string{
-				"new local udp 172.17.0.2:40000>192.0.2.130:53 = 203.0.113.1:40000>192.0.2.130:53 neigh up1",
-				"new wire udp 192.0.2.130:53>203.0.113.1:40000 = 192.0.2.130:53>172.17.0.2:40000 peer c1",
+			hook: fromContainer("c1"), in: ping, want: redirected("br0 out", echo("203.0.113.1", "192.0.2.130", 7).withTTL(63)), flows: []string{
+				"new local icmp 172.17.0.2:7>192.0.2.130:0 = 203.0.113.1:7>192.0.2.130:0 neigh up1",
+				"new wire icmp 192.0.2.130:0>203.0.113.1:7 = 192.0.2.130:0>172.17.0.2:7 peer c1",
 			},
 		},
 	})
