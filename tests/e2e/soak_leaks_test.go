@@ -33,8 +33,12 @@ func (k *soak) inventory(t *testing.T) []string {
 	// An agent counts them from time to time.
 	var m lab.Metrics
 	lab.Eventually(t, 10*lab.Patience, func() error {
-		if m = k.Scrape(t); m.Sum("ebpfnet_map_entries") == 0 {
-			return fmt.Errorf("no entries are counted")
+		m = k.Scrape(t)
+		if counted, there := m[`ebpfnet_map_entries{map="endpoints4"}`], len(k.Endpoints(t)); int(counted) != there {
+			return fmt.Errorf("%v endpoints are counted, of %d", counted, there)
+		}
+		if counted, there := m[`ebpfnet_map_entries{map="publish4"}`], len(k.Ports(t)); (counted > 0) != (there > 0) {
+			return fmt.Errorf("%v published ports are counted, of %d", counted, there)
 		}
 		return nil
 	})
