@@ -106,7 +106,12 @@ func (r *Root) Command(ctx context.Context, name string, args ...string) *exec.C
 
 // Try runs a program that may fail, and returns all that it says.
 func (r *Root) Try(name string, args ...string) (string, error) {
-	out, err := r.Command(context.Background(), name, args...).CombinedOutput()
+	return said(r.Command(context.Background(), name, args...), name, args)
+}
+
+// said runs a program to its end, and returns all that it says.
+func said(cmd *exec.Cmd, name string, args []string) (string, error) {
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
 	}

@@ -135,11 +135,7 @@ func (s *Systemd) visitors() string { return filepath.Join(s.group, "visitors") 
 
 // Try runs a program inside that may fail, and returns all that it says.
 func (s *Systemd) Try(name string, args ...string) (string, error) {
-	out, err := s.Command(context.Background(), name, args...).CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out), nil
+	return said(s.Command(context.Background(), name, args...), name, args)
 }
 
 // Run is Try for what must succeed.
