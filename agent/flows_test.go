@@ -58,6 +58,7 @@ func TestFlows(t *testing.T) {
 	}
 }
 
+// L-4: what the tables hold, and the walks over them, are shown.
 func TestMetricsView(t *testing.T) {
 	l := newLab(t, dockerHost())
 	l.start(false)

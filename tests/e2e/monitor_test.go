@@ -248,7 +248,7 @@ func TestMonitorIsKilled(t *testing.T) {
 	})
 }
 
-// What monitor writes is read by tshark, with what was decided as comment.
+// G-11: what monitor writes has the packets that a capture on the host's end of a veth misses; tshark reads it, with what was decided as comment.
 func TestMonitorWritesPackets(t *testing.T) {
 	eachWorld(t, func(t *testing.T, s site) {
 		c, other := s.Run(t, "c"), s.Run(t, "other")
