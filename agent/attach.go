@@ -35,6 +35,7 @@ func (a *Agent) tryAttach(ctx context.Context, r api.AttachRequest) (api.Started
 	if err := checkAttachRequest(r); err != nil {
 		return api.Started{}, err
 	}
+	a.overlay.left = false
 	a.host.Observer.ForgetRules()
 	o, err := a.observe(ctx)
 	if err != nil {
@@ -248,7 +249,7 @@ func (a *Agent) detach(ctx context.Context, r api.DetachRequest) error {
 		return usageError{errors.New("detach either bridges by name, or all")}
 	}
 	if r.All {
-		if err := a.release(); err != nil {
+		if err := errors.Join(a.leaveNetwork(), a.release()); err != nil {
 			return err
 		}
 		a.log.Info("detached everything")

@@ -41,6 +41,8 @@ const (
 // membership is the agent's side of the overlay. It belongs to the run loop but for the member, which runs by itself.
 type membership struct {
 	member *lease.Member // nil: none yet, or none wanted
+	end    func()        // ends the member, and returns once it writes nothing any more
+	left   bool          // the user took everything off: no member until something is attached
 	failed chan error    // the member has ended, and with it the agent has to
 	public tunnel.Public
 	name   string // of the device
@@ -79,12 +81,34 @@ func (a *Agent) joinNetwork(ctx context.Context) error {
 		return err
 	}
 	a.overlay.member = m
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	a.overlay.end = func() {
+		cancel()
+		<-ended
+	}
 	go func() {
+		defer close(ended)
 		if err := m.Run(ctx); err != nil {
 			a.overlay.failed <- err
 		}
 	}()
 	return nil
+}
+
+// stopMember ends this host's part in etcd's keys where it has one; its lease and its memory stay.
+func (a *Agent) stopMember() {
+	if a.overlay.member != nil {
+		a.overlay.end()
+		a.overlay.member = nil
+	}
+}
+
+// leaveNetwork ends it and forgets it. The lease in etcd ends by itself, as that of a host that is gone.
+func (a *Agent) leaveNetwork() error {
+	a.stopMember()
+	a.overlay.left = a.o.Overlay.wanted()
+	return forgetNetwork(a.o.Paths, a.o.Overlay.SubnetFile)
 }
 
 // overlayChanges gives a value when the other hosts have changed.
@@ -97,7 +121,7 @@ func (a *Agent) overlayChanges() <-chan struct{} {
 
 // lookOverlay adds what is known of the other hosts to what was observed, with a device to reach them by where one is needed.
 func (a *Agent) lookOverlay(ctx context.Context, o *policy.Observed) error {
-	if !a.o.Overlay.wanted() && len(a.state.Intent.Peers) == 0 {
+	if a.overlay.left || !a.o.Overlay.wanted() && len(a.state.Intent.Peers) == 0 {
 		return nil
 	}
 	public, err := a.host.Overlay.FindPublic(a.o.Overlay.PublicIP, a.o.Overlay.Device)
@@ -323,14 +347,16 @@ func (a *Agent) overlayProblems() []string {
 	return problems
 }
 
-// removeOverlay takes away what the overlay has in the kernel and on disk.
-func removeOverlay(h overlayHost, p loader.Paths, files ...string) error {
+// removeOverlay takes away what the overlay has in the kernel.
+func removeOverlay(h overlayHost, p loader.Paths) error {
 	if err := h.SyncRoutes(nil); err != nil {
 		return err
 	}
-	if err := h.Remove(tunnel.DeviceName(p.Instance, loader.DefaultInstance)); err != nil {
-		return err
-	}
+	return h.Remove(tunnel.DeviceName(p.Instance, loader.DefaultInstance))
+}
+
+// forgetNetwork removes what a member keeps on disk, and the files given. No member may run.
+func forgetNetwork(p loader.Paths, files ...string) error {
 	for _, f := range append(files, filepath.Join(filepath.Dir(p.State), "overlay.json"), filepath.Join(p.Run, p.Instance+".session")) {
 		if err := lease.RemoveFile(f); err != nil {
 			return err

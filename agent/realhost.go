@@ -50,7 +50,7 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 			return loadKernelDatapath(o.Paths, features, o.Settings, o.Log)
 		},
 		RemoveDatapath:  func() error { return loader.RemoveAll(o.Paths) },
-		RemoveOverlay:   func() error { return removeOverlay(tunnel.Kernel{}, o.Paths, o.Overlay.SubnetFile) },
+		RemoveOverlay:   func() error { return removeOverlay(tunnel.Kernel{}, o.Paths) },
 		EndUDP:          sockets.EndUDP,
 		Listening:       listenedOn,
 		DeviceExists:    deviceExists,

@@ -128,7 +128,7 @@ func RemoveAll(p loader.Paths) error {
 	if err := undo(h, s, ports, bridgeNames(s), keep); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	errs = append(errs, removeFile(p.Docker), RemoveState(p.State))
+	errs = append(errs, removeFile(p.Docker), forgetNetwork(p), RemoveState(p.State))
 	os.Remove(p.Socket)
 	removeLog(p.Log)
 	return errors.Join(errs...)

@@ -88,6 +88,7 @@ func (a *Agent) run(ctx context.Context, cancel context.CancelFunc) error {
 	a.loop(ctx, notify)
 
 	notify.stopping()
+	a.stopMember()
 	quit := a.quit
 	a.stopServer(server, cancel)
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {

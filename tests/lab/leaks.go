@@ -84,6 +84,7 @@ func Files(instance string) []string {
 		SocketOf(instance),
 		"/run/ebpfnet/" + instance + ".lock",
 		"/run/ebpfnet/" + instance + ".docker",
+		"/run/ebpfnet/" + instance + ".session",
 		"/var/log/ebpfnet/" + instance + ".log",
 	}
 }

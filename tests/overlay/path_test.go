@@ -2,11 +2,8 @@ package overlay
 
 import (
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
@@ -16,6 +13,7 @@ func TestVXLAN(t *testing.T) {
 		p := newPair(t, w, vxlan)
 		directions(t, p, [2]string{p.network(0), p.network(1)})
 		checksums(t, p)
+		p.leaveForAWhile(t)
 	})
 }
 
@@ -89,21 +87,5 @@ func directions(t *testing.T, p *pair, addresses [2]string) {
 		p.segment.Remote.Ask(t, "tcp", lab.At(p.hosts[i].IP, 8080))
 		p.c[i].NS.Ping(t, 7+i).Ping(t, p.c[j].IP.String(), []byte("across"))
 		p.c[i].NS.Ping(t, 17+i).Ping(t, addresses[j], []byte("to the host"))
-	}
-}
-
-// leave takes a host out of the network without an agent. K-4: nothing stays behind, in the kernel or on disk.
-func (p *pair) leave(t *testing.T) {
-	t.Helper()
-	h := p.hosts[0]
-	if err := h.StopAgent(); err != nil {
-		t.Fatal(err)
-	}
-	h.Instance.Run(t, "detach", "--all", "--yes")
-	if left, err := os.ReadDir(filepath.Dir(loader.PathsFor(h.Instance.Name).State)); err == nil {
-		t.Errorf("left on disk: %v", left)
-	}
-	if left := h.NS.IP(t, "route show proto 0xeb"); left != "" {
-		t.Errorf("routes that are left: %s", left)
 	}
 }
