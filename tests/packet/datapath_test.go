@@ -22,6 +22,8 @@ type options struct {
 	vars     map[string]any
 	wrap     func(*ebpf.CollectionSpec) error
 	log      ebpf.LogLevel
+
+	ingressFromCB bool // even where the test run takes it
 }
 
 // datapath is a loaded datapath and the world that it is in. Its maps are pinned nowhere.
@@ -30,6 +32,8 @@ type datapath struct {
 	coll  *ebpf.Collection
 	names bpf.Names
 	epoch uint32
+
+	ingressFromCB bool // the programs read skb->ingress_ifindex from there
 }
 
 func load(tb testing.TB, o options) *datapath {
@@ -70,6 +74,10 @@ func load(tb testing.TB, o options) *datapath {
 			tb.Fatal(err)
 		}
 	}
+	fromCB := o.ingressFromCB || !takesIngress(tb)
+	if fromCB {
+		ingressFromCB(spec)
+	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: o.log}})
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
@@ -79,7 +87,7 @@ func load(tb testing.TB, o options) *datapath {
 		tb.Fatalf("load datapath: %v", err)
 	}
 	tb.Cleanup(coll.Close)
-	d := &datapath{w: newWorld(tb), coll: coll, names: names}
+	d := &datapath{w: newWorld(tb), coll: coll, names: names, ingressFromCB: fromCB}
 	d.reset(tb)
 	return d
 }

@@ -106,6 +106,9 @@ func (d *datapath) try(h hook, data []byte, in skb) (result, error) {
 		in.CB[cbLength] = uint32(size)
 	}
 	in.Ifindex = d.w.devices[h.dev].index
+	if d.ingressFromCB {
+		in.CB[cbIngress], in.IngressIfindex = in.IngressIfindex, 0
+	}
 	var r result
 	opts := ebpf.RunOptions{Data: data, DataOut: make([]byte, len(data)+256), Context: &in, ContextOut: &r.skb}
 	ret, err := d.coll.Programs[h.prog].Run(&opts)

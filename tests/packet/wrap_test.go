@@ -14,6 +14,7 @@ const (
 	cbLength  = 1 // the frame is cut to this many bytes first; 0: it is not
 	cbMarkOut = 2 // skb->tc_index after
 	cbTypeOut = 3 // skb->pkt_type after
+	cbIngress = 4 // skb->ingress_ifindex, for ingressFromCB
 )
 
 // Offsets in struct __sk_buff (include/uapi/linux/bpf.h).
