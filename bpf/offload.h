@@ -30,10 +30,10 @@ static __always_inline bool offload_holds(const struct flow4 *f, __u32 now)
 	return ticks_since(now, f->judged) < OFFLOAD_SECONDS * ticks_per_second;
 }
 
-/* Has the rules decide about the next packet of this direction. */
+/* Has the rules decide about the next packet of this direction, and about those that looked at the clock some ticks before this. */
 static __always_inline void offload_lapse(struct flow4 *f)
 {
-	f->judged = ticks_now() - OFFLOAD_SECONDS * ticks_per_second;
+	f->judged = ticks_now() - 2 * OFFLOAD_SECONDS * ticks_per_second;
 	f->synced--;
 }
 

@@ -120,12 +120,18 @@ func testOffload(t *testing.T, d *datapath) {
 			both(true)
 			d.change(t, d.w.offloading)
 			both(false)
+			second := d.ticksPerSecond(t)
+			for _, key := range []bpf.FlowKey{c.key, c.inverse} {
+				// A packet has looked at the clock before it finds the entry to be an old one, and the clock goes on.
+				if f, _ := d.flow(t, key); d.ticks(t)-f.Judged < (offloadSeconds+1)*second {
+					t.Errorf("%d ticks after the rules let a packet through, with %d in a second", d.ticks(t)-f.Judged, second)
+				}
+			}
 			behind(c.back, *c.evictCase.back.out, c.backBy)
 			there(false)
 			back(true)
 			behind(c.there, *c.out.out, c.thereBy)
 			both(true)
-			second := d.ticksPerSecond(t)
 			for _, key := range []bpf.FlowKey{c.key, c.inverse} {
 				d.edit(t, key, func(f *bpf.Flow) { f.Judged -= offloadSeconds * second })
 			}
