@@ -49,6 +49,7 @@ func uplinkKinds() []uplinkKind {
 			}
 			return join(raw, bond)
 		}},
+		{name: "team", outside: itself, host: makeTeam},
 		{name: "bridge", outside: itself, host: func(raw netlink.Link) error {
 			br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: spareDevice}}
 			if err := netlink.LinkAdd(br); err != nil {

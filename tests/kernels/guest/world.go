@@ -25,14 +25,16 @@ const (
 	gateway = "10.88.0.1"
 	addrC1  = "10.88.0.2"
 	addrC2  = "10.88.0.3"
+	addrC3  = "10.88.0.4"
 	hostOut = "203.0.113.1" // the host, as the outside sees it
 	outside = "203.0.113.2"
 	beyond  = "198.51.100.9" // a server behind the outside's router, reached by the default route
 )
 
-// world is the host and three namespaces: two containers on a bridge, and the outside, which has no way back to the containers' addresses.
+// world is the host and its namespaces: two containers on a bridge, a third that comes later, and the outside, which has no way back to the
+// containers' addresses.
 type world struct {
-	c1, c2, out place
+	c1, c2, c3, out place
 }
 
 // place is a network namespace with a server in it.
@@ -51,7 +53,7 @@ func loopbackUp() error {
 
 func newWorld() (*world, error) {
 	w := &world{}
-	for name, p := range map[string]*place{"c1": &w.c1, "c2": &w.c2, "out": &w.out} {
+	for name, p := range map[string]*place{"c1": &w.c1, "c2": &w.c2, "c3": &w.c3, "out": &w.out} {
 		var err error
 		if *p, err = newPlace(name); err != nil {
 			return nil, fmt.Errorf("make namespace %s: %w", name, err)
@@ -80,7 +82,7 @@ func newWorld() (*world, error) {
 			return nil, err
 		}
 	}
-	for _, p := range []place{w.c1, w.c2, w.out} {
+	for _, p := range []place{w.c1, w.c2, w.c3, w.out} {
 		if err := p.serve(); err != nil {
 			return nil, fmt.Errorf("serve in %s: %w", p.name, err)
 		}
@@ -191,10 +193,13 @@ func eventually(limit time.Duration, try func() error) error {
 }
 
 // ask talks to a server from inside a place; the zero place is the host.
-func (p place) ask(network, to string) (echo.Answer, error) {
+func (p place) ask(network, to string) (echo.Answer, error) { return p.askFor(network, to, "10s") }
+
+// askFor is ask with the time that it waits for an answer.
+func (p place) askFor(network, to, timeout string) (echo.Answer, error) {
 	var a echo.Answer
 	talk := func() error {
-		out, err := command("probe", "ask", "-net", network, "-timeout", "10s", to)
+		out, err := command("probe", "ask", "-net", network, "-timeout", timeout, to)
 		if err != nil {
 			return err
 		}

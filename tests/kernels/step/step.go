@@ -37,6 +37,7 @@ const (
 	Masquerade = "masquerade"
 	Publish    = "publish"
 	Uplinks    = "uplinks"
+	Killed     = "killed"
 	Detach     = "detach"
 )
 
@@ -46,14 +47,17 @@ func All() []Step {
 		{Boots, "the kernel starts, its modules load and what the programs need is mounted"},
 		{Features, "the features that `ebpfnet doctor` lists are there, but for those that the table of kernels says are not"},
 		{Loads, "the verifier accepts every program; with how many instructions it looked at for the costliest"},
-		{Packet, "the packet tests (tests/packet) pass"},
+		{Packet, "the packet tests (tests/packet) pass; where the kernel's test run does not take the device that a packet came in by (5.10), the programs " +
+			"read it from a word that the test fills instead, and the step `killed` has packets that came in by a device"},
 		{Loader, "the loader's tests pass: programs are attached, replaced and taken off, with both kinds of hook where there are both"},
 		{Hook, "`ebpfnet attach` puts one program on each hook, of the kind that the table of kernels says"},
 		{Forward, "a container reaches another, over TCP and UDP, and the datapath carried it"},
 		{Masquerade, "a container reaches a server outside, which sees the host's address"},
 		{Publish, "`ebpfnet publish` to a running container: from outside with the client's address, from the host through each of its " +
 			"addresses, from another container and from itself; `unpublish` ends it"},
-		{Uplinks, "containers go out and are reached by a VLAN's device, also beside its parent, a bond, a bridge and a macvlan; tun, ipip, gre and WireGuard are refused"},
+		{Uplinks, "containers go out and are reached by a VLAN's device, also beside its parent, a bond, a team, a bridge and a macvlan; tun, ipip, gre and WireGuard are refused"},
+		{Killed, "without its agent (kill -9) the datapath serves whom it knows; with `--fail-closed` a container that comes meanwhile sends and gets " +
+			"nothing until the next agent knows it, which leaves one program on each hook"},
 		{Detach, "`ebpfnet detach --all` leaves no program, link, map, filter, qdisc, pin, file, sysctl or process"},
 	}
 }
