@@ -22,8 +22,9 @@ type Options struct {
 	Version         string
 	DockerHost      string // empty: the usual place
 	Settings        loader.Settings
-	MetricsAddr     string // "off": none
-	MetricsExplicit bool   // the user named it: no metrics there is an error
+	Asked           []string // names of the flags that were given: of the sizes, tables that are there already get only these
+	MetricsAddr     string   // "off": none
+	MetricsExplicit bool     // the user named it: no metrics there is an error
 	Page            PageMode
 	PageHosts       []string // names, beside the usual ones, that the page may be asked for under
 	Debug           bool     // profiles on the unix socket

@@ -211,7 +211,7 @@ func handOverPinned(p loader.Paths) (finish func()) {
 		return nothing
 	}
 	log := slog.New(slog.DiscardHandler)
-	dp, err := loadKernelDatapath(p, features, loader.DefaultSettings(), log)
+	dp, err := loadKernelDatapath(p, features, loader.DefaultSettings(), nil, log)
 	if err != nil {
 		return nothing
 	}

@@ -21,8 +21,13 @@ type kernelDatapath struct {
 	log  *slog.Logger
 }
 
-// loadKernelDatapath loads programs and maps and puts the settings in force that are in maps.
-func loadKernelDatapath(p loader.Paths, f loader.Features, s loader.Settings, log *slog.Logger) (Datapath, error) {
+// loadKernelDatapath loads programs and maps and puts the settings in force that are in maps. Of the sizes only those that are asked for, by
+// name, are given to tables that are there already.
+func loadKernelDatapath(p loader.Paths, f loader.Features, s loader.Settings, asked []string, log *slog.Logger) (Datapath, error) {
+	s, _, err := s.Kept(p, asked...)
+	if err != nil {
+		return nil, fmt.Errorf("read sizes of the tables: %w", err)
+	}
 	dp, err := loader.Load(p, f, s)
 	if err != nil {
 		return nil, err

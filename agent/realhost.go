@@ -47,7 +47,7 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 	return Host{
 		Observer: observer,
 		LoadDatapath: func() (Datapath, error) {
-			return loadKernelDatapath(o.Paths, features, o.Settings, o.Log)
+			return loadKernelDatapath(o.Paths, features, o.Settings, o.Asked, o.Log)
 		},
 		RemoveDatapath:  func() error { return loader.RemoveAll(o.Paths) },
 		RemoveOverlay:   func() error { return removeOverlay(tunnel.Kernel{}, o.Paths) },

@@ -11,8 +11,8 @@ import (
 	"github.com/ebpfnet/ebpfnet/bpf"
 )
 
-// Settings are the sizes of the maps and what else is fixed when the programs are loaded. A map that is pinned keeps the size it has (see
-// Datapath.Notes).
+// Settings are the sizes of the maps and what else is fixed when the programs are loaded. What happens to tables
+// of another size that are there already stands in resize.go and sizes.go.
 type Settings struct {
 	Flows       uint32 `json:"flows"`        // flows that have been answered; each takes two entries
 	NewFlows    uint32 `json:"new_flows"`    // flows that have not

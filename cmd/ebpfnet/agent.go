@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ebpfnet/ebpfnet/agent"
 	"github.com/ebpfnet/ebpfnet/loader"
@@ -26,7 +27,7 @@ func newAgent(a *app) *cobra.Command {
 		Long: `agent looks after the datapath: it follows containers, networks and devices, and keeps the kernel's tables right. It ends on SIGTERM and
 leaves the datapath running; 'ebpfnet detach --all' takes that off.
 
-Tables that are there already get another size when the agent starts, and keep their entries.`,
+Tables that are there already keep the size that they have. Where a flag names another one they get it, and keep their entries.`,
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.MetricsExplicit = cmd.Flags().Changed("metrics-addr") || os.Getenv(metricsEnv) != ""
@@ -42,6 +43,7 @@ Tables that are there already get another size when the agent starts, and keep t
 			if err := finishOverlay(cmd.Flags(), &o.Overlay); err != nil {
 				return err
 			}
+			cmd.Flags().Visit(func(f *pflag.Flag) { o.Asked = append(o.Asked, f.Name) })
 			if !cmd.Flags().Changed("policies") {
 				o.Policies = a.paths().Policies
 			}

@@ -81,6 +81,9 @@ func TestResize(t *testing.T) {
 			check("without an agent")
 			s.Attach(t, docker0()...)
 			check("back")
+			if err := resized(s.Name, size); err != nil {
+				t.Errorf("an agent that nobody told of sizes: %v", err)
+			}
 		}
 	})
 }
