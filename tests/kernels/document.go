@@ -30,6 +30,15 @@ archive, always the newest of the line. ` + "`make kernels KERNELS=6.1`" + ` tak
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", k.name, k.where, k.hook, lacks)
 	}
+	b.WriteString("\nSome tests are left out where the kernel lacks what they ask about. The table that `make kernels` prints names the reasons, and it fails where " +
+		"they are\nnot these:\n\n")
+	for _, k := range kernels() {
+		reasons := "none is left out"
+		if len(k.leaves) > 0 {
+			reasons = strings.Join(k.leaves, "; ")
+		}
+		fmt.Fprintf(&b, "- %s: %s\n", k.name, reasons)
+	}
 	b.WriteString(`
 ## What is shown on each
 

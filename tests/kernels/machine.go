@@ -21,6 +21,7 @@ type outcome struct {
 	code    int
 	ended   bool     // with RC=
 	left    []string // steps that nobody asked for
+	part    []string // steps of which nobody asked for all
 	err     error
 }
 

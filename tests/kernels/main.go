@@ -138,7 +138,7 @@ func bootAll(ctx context.Context, module string, chosen []kernel, o options) (bo
 		out := &outcome{kernel: k, version: "-", console: filepath.Join(o.cache, "log", k.name+".log")}
 		all = append(all, out)
 		if o.smoke {
-			out.left = leftOut()
+			out.left, out.part = leftOut(), []string{step.Packet}
 		}
 		m := machine{console: out.console, memory: o.memory, skip: o.skip, tests: o.tests, less: o.less, initramfs: filepath.Join(o.cache, "initramfs-"+k.name)}
 		// One at a time: apt's folders are everybody's.

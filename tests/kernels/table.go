@@ -28,6 +28,7 @@ func (o *outcome) judge() {
 			}
 		}
 	}
+	o.judgeLeftOut()
 	for _, s := range step.All() {
 		if !slices.ContainsFunc(o.results, func(r step.Result) bool { return r.Step == s.Name }) {
 			if slices.Contains(o.left, s.Name) {
@@ -43,6 +44,31 @@ func (o *outcome) judge() {
 		o.err = fmt.Errorf("the machine ended without saying how (see %s)", o.console)
 	case o.code != 0:
 		o.err = fmt.Errorf("the machine ended with RC=%d", o.code)
+	}
+}
+
+// judgeLeftOut: tests are left out for the reasons that the table of kernels gives, and for all of those where all tests were run.
+func (o *outcome) judgeLeftOut() {
+	told, all := map[string]bool{}, true
+	for _, name := range []string{step.Packet, step.Loader} {
+		i := slices.IndexFunc(o.results, func(r step.Result) bool { return r.Step == name })
+		if i < 0 || !o.results[i].OK || slices.Contains(o.part, name) {
+			all = false
+		}
+		if i < 0 {
+			continue
+		}
+		for _, reason := range step.Reasons(o.results[i].Detail) {
+			told[reason] = true
+			if !slices.Contains(o.kernel.leaves, reason) {
+				o.results[i].OK = false
+			}
+		}
+	}
+	for _, reason := range o.kernel.leaves {
+		if all && !told[reason] && o.err == nil {
+			o.err = fmt.Errorf("nothing is left out because %q, as the table of kernels says", reason)
+		}
 	}
 }
 
@@ -65,13 +91,17 @@ func (o *outcome) cell(name string) string {
 			return "left out"
 		case name == step.Hook:
 			return r.Detail
+		case slices.Contains(o.part, name):
+			return "in part"
+		case len(step.Reasons(r.Detail)) > 0:
+			return "ok*"
 		}
 		return "ok"
 	}
 	return "-"
 }
 
-// writeTable prints a row for each kernel, and below it what failed.
+// writeTable prints a row for each kernel, and below it what failed, and what was left out of a step that has a star.
 func writeTable(w io.Writer, all []*outcome) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(tw, "KERNEL\tPACKAGE")
@@ -91,7 +121,7 @@ func writeTable(w io.Writer, all []*outcome) error {
 	}
 	for _, o := range all {
 		for _, r := range o.results {
-			if !r.OK && r.Detail != "not reached" {
+			if !r.OK && r.Detail != "not reached" || len(step.Reasons(r.Detail)) > 0 {
 				fmt.Fprintf(w, "%s: %s: %s\n", o.kernel.name, r.Step, r.Detail)
 			}
 		}

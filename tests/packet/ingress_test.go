@@ -50,7 +50,10 @@ func ingressFromCB(spec *ebpf.CollectionSpec) {
 
 // TestIngressFromCB: what is asked that way on kernels that know no other gives what it gives where the test run takes the device.
 func TestIngressFromCB(t *testing.T) {
-	d := load(t, options{wrap: wrap, ingressFromCB: true})
+	d := load(t, options{
+		wrap: wrap, ingressFromCB: true,
+		programs: []string{"clock", "from_container", "to_container", "from_bridge", "to_bridge", "from_uplink", "to_uplink"},
+	})
 	t.Run("closed", func(t *testing.T) { testClosed(t, d) })
 	t.Run("arrivals", d.testArrivals)
 	t.Run("offload", func(t *testing.T) { testOffload(t, d) })

@@ -9,7 +9,7 @@ import (
 func TestSegmentSize(t *testing.T) {
 	for _, tt := range []struct{ limit, announced, want uint16 }{{0, 9000, 9000}, {1300, 1460, 1300}, {1300, 536, 536}, {65535, 9000, 1460}} {
 		t.Run(fmt.Sprintf("limit %d, announced %d", tt.limit, tt.announced), func(t *testing.T) {
-			d := load(t, options{vars: map[string]any{"mss_limit": tt.limit}})
+			d := load(t, options{programs: []string{"from_container", "from_uplink"}, vars: map[string]any{"mss_limit": tt.limit}})
 			d.change(t, publishWeb)
 			out := tcp("172.17.0.2:40000", "192.0.2.10:80", "S").withMSS(tt.announced)
 			d.expect(t, fromContainer("c1"), out, redirected("br0 out", out.from("198.51.100.1:40000").withMSS(tt.want).withTTL(63)))

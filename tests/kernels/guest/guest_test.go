@@ -21,6 +21,29 @@ func TestTestLine(t *testing.T) {
 	}
 }
 
+func TestLogLines(t *testing.T) {
+	for _, tt := range []struct {
+		line, name, said string
+		begins, logs     bool
+	}{
+		{line: "=== RUN   TestX/tcx", name: "TestX/tcx", begins: true},
+		{line: "=== NAME  TestX", name: "TestX", begins: true},
+		{line: "    attach_test.go:52: this kernel has no tcx (Linux 6.6)", said: "this kernel has no tcx (Linux 6.6)", logs: true},
+		{line: "--- SKIP: TestX (0.00s)"},
+		{line: "guest: run x.go:7: no"},
+		{line: ""},
+	} {
+		name, begins := beginLine(tt.line)
+		if begins != tt.begins || begins && name != tt.name {
+			t.Errorf("%q begins %q, %v", tt.line, name, begins)
+		}
+		said, logs := logLine(tt.line)
+		if logs != tt.logs || logs && said != tt.said {
+			t.Errorf("%q says %q, %v", tt.line, said, logs)
+		}
+	}
+}
+
 func TestCompare(t *testing.T) {
 	before := leftovers{"qdiscs": {"lo noqueue"}, kindBPF: {"program 1 test"}}
 	for _, tt := range []struct {
