@@ -15,7 +15,7 @@ import (
 // nobody loads a module when it is first needed.
 func wanted() []string {
 	return []string{
-		"veth", "bridge", "br_netfilter", "dummy", "8021q", "bonding", "team", "team_mode_roundrobin", "macvlan", "tun", "ipip", "ip_gre", "wireguard", "sch_ingress", "cls_bpf", "cls_u32", "cls_matchall", "act_gact",
+		"veth", "bridge", "br_netfilter", "dummy", "8021q", "bonding", "team", "team_mode_roundrobin", "macvlan", "vrf", "tun", "ipip", "ip_gre", "wireguard", "sch_ingress", "cls_bpf", "cls_u32", "cls_matchall", "act_gact",
 		"nf_conntrack", "nf_conntrack_netlink", "nf_nat", "nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_chain_nat", "sctp",
 	}
 }

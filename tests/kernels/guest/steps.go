@@ -56,6 +56,7 @@ func takeSteps() int {
 	take(step.Masquerade, w.masquerade)
 	take(step.Publish, w.publish)
 	take(step.Uplinks, func() (string, error) { return w.uplinks(features) })
+	take(step.Repaired, func() (string, error) { return w.repaired(features) })
 	take(step.Killed, func() (string, error) { return w.killed(features) })
 	if code != 0 {
 		w.tell()

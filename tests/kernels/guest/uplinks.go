@@ -93,6 +93,12 @@ func (w *world) uplinks(f loader.Features) (string, error) {
 		}
 		tried = append(tried, k.name)
 	}
+	if err := w.vrf(); !errors.Is(err, unix.EOPNOTSUPP) {
+		tried = append(tried, "vrf")
+		if err != nil {
+			errs = append(errs, fmt.Errorf("vrf: %w", err))
+		}
+	}
 	for _, kind := range []string{"tun", "ipip", "gre", "wireguard"} {
 		err := refused(kind)
 		if errors.Is(err, unix.EOPNOTSUPP) {

@@ -37,6 +37,7 @@ const (
 	Masquerade = "masquerade"
 	Publish    = "publish"
 	Uplinks    = "uplinks"
+	Repaired   = "repaired"
 	Killed     = "killed"
 	Detach     = "detach"
 )
@@ -55,7 +56,8 @@ func All() []Step {
 		{Masquerade, "a container reaches a server outside, which sees the host's address"},
 		{Publish, "`ebpfnet publish` to a running container: from outside with the client's address, from the host through each of its " +
 			"addresses, from another container and from itself; `unpublish` ends it"},
-		{Uplinks, "containers go out and are reached by a VLAN's device, also beside its parent, a bond, a team, a bridge and a macvlan; tun, ipip, gre and WireGuard are refused"},
+		{Uplinks, "containers go out and are reached by a VLAN's device, also beside its parent, a bond, a team, a bridge and a macvlan, and with the bridge in a VRF; tun, ipip, gre and WireGuard are refused"},
+		{Repaired, "programs are back on their hooks after somebody has deleted the device's clsact qdisc; where they hang on none, they stay"},
 		{Killed, "without its agent (kill -9) the datapath serves whom it knows; with `--fail-closed` a container that comes meanwhile sends and gets " +
 			"nothing until the next agent knows it, which leaves one program on each hook"},
 		{Detach, "`ebpfnet detach --all` leaves no program, link, map, filter, qdisc, pin, file, sysctl or process"},
