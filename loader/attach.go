@@ -51,17 +51,30 @@ func (d *Datapath) AttachUplink(ifindex int) error {
 
 // AttachOverlay puts from_overlay and to_overlay on the device of the tunnel to other hosts.
 func (d *Datapath) AttachOverlay(ifindex int) error {
-	return d.attach(ifindex, bpf.DatapathProgFromOverlay, d.TC.FromOverlay, bpf.DatapathProgToOverlay, d.TC.ToOverlay)
+	return d.attachLate(ifindex, bpf.DatapathProgFromOverlay)
 }
 
 // AttachNear puts from_peer and to_overlay on the near end of the pair of devices that packets for datagrams go through.
 func (d *Datapath) AttachNear(ifindex int) error {
-	return d.attach(ifindex, bpf.DatapathProgFromPeer, d.TC.FromPeer, bpf.DatapathProgToOverlay, d.TC.ToOverlay)
+	return d.attachLate(ifindex, bpf.DatapathProgFromPeer)
 }
 
 // AttachFar puts to_peer on the far end of that pair, and to_overlay, so that the stack sends nothing there by itself.
 func (d *Datapath) AttachFar(ifindex int) error {
-	return d.attach(ifindex, bpf.DatapathProgToPeer, d.TC.ToPeer, bpf.DatapathProgToOverlay, d.TC.ToOverlay)
+	return d.attachLate(ifindex, bpf.DatapathProgToPeer)
+}
+
+// attachLate puts a program of late and to_overlay on a device.
+func (d *Datapath) attachLate(ifindex int, from string) error {
+	fromProg, err := d.need(from)
+	if err != nil {
+		return err
+	}
+	toProg, err := d.need(bpf.DatapathProgToOverlay)
+	if err != nil {
+		return err
+	}
+	return d.attach(ifindex, from, fromProg, bpf.DatapathProgToOverlay, toProg)
 }
 
 func (d *Datapath) attach(ifindex int, from string, fromProg *ebpf.Program, to string, toProg *ebpf.Program) error {

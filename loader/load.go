@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -17,7 +18,8 @@ import (
 	"github.com/ebpfnet/ebpfnet/maps"
 )
 
-// Datapath is a set of loaded programs and their maps. Nothing is attached by loading. Its methods are not safe for concurrent use.
+// Datapath is a set of loaded programs and their maps. Nothing is attached by loading. Its methods are not safe for concurrent use,
+// but for ProgramsByName and NewTrial.
 type Datapath struct {
 	TC   bpf.DatapathObjects
 	Sock bpf.SockObjects // its programs are nil where the kernel has no such hook
@@ -33,6 +35,9 @@ type Datapath struct {
 	shape       shape
 	migrated    int
 	settling    []string // directories of other layouts' maps, which programs may still be writing
+
+	lateMu sync.Mutex           // of the programs in late, which are also listed while they come to be loaded
+	loose  map[string]*ebpf.Map // maps that are pinned nowhere, the programs' own variables among them; not their constants
 }
 
 // specs are the two objects before they are loaded.
@@ -183,13 +188,37 @@ func (d *Datapath) hostCookie() (uint64, error) {
 }
 
 func (d *Datapath) loadTC(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOptions) error {
+	if err := d.early(spec); err != nil {
+		return err
+	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, *opts)
 	if err != nil {
 		return err
 	}
 	defer coll.Close()
-	if err := coll.Assign(&d.TC); err != nil {
+	d.loose = map[string]*ebpf.Map{}
+	for name, m := range spec.Maps {
+		if m.Pinning != ebpf.PinNone || strings.HasPrefix(name, ".rodata") {
+			continue
+		}
+		if d.loose[name], err = coll.Maps[name].Clone(); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(coll.Assign(&d.TC.DatapathMaps), coll.Assign(&d.TC.DatapathVariables)); err != nil {
 		return err
+	}
+	programs := d.late()
+	for name, place := range map[string]**ebpf.Program{
+		bpf.DatapathProgClock:         &d.TC.Clock,
+		bpf.DatapathProgFromContainer: &d.TC.FromContainer, bpf.DatapathProgToContainer: &d.TC.ToContainer,
+		bpf.DatapathProgFromUplink: &d.TC.FromUplink, bpf.DatapathProgToUplink: &d.TC.ToUplink,
+		bpf.DatapathProgFromBridge: &d.TC.FromBridge, bpf.DatapathProgToBridge: &d.TC.ToBridge,
+	} {
+		programs[name] = place
+	}
+	for name, place := range programs {
+		*place = coll.DetachProgram(name)
 	}
 	d.maps = maps.New(&d.TC.DatapathMaps)
 	return nil
@@ -264,6 +293,9 @@ func (d *Datapath) Now() (uint32, error) {
 func (d *Datapath) Close() {
 	d.TC.Close()
 	d.Sock.Close()
+	for _, m := range d.loose {
+		m.Close()
+	}
 }
 
 // Exists says whether anything of an instance is pinned.

@@ -2,8 +2,10 @@ package loader
 
 import "github.com/cilium/ebpf"
 
-// ProgramsByName gives the programs that stand on hooks, by their names in the source.
+// ProgramsByName gives the programs that stand on hooks, or can, by their names in the source. It may be called from any goroutine.
 func (d *Datapath) ProgramsByName() map[string]*ebpf.Program {
+	d.lateMu.Lock()
+	defer d.lateMu.Unlock()
 	tc, sock := &d.TC.DatapathPrograms, &d.Sock.SockPrograms
 	all := map[string]*ebpf.Program{
 		"from_container": tc.FromContainer, "to_container": tc.ToContainer,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
@@ -45,7 +46,8 @@ func makeTeam(raw netlink.Link) error {
 	req.AddData(&nl.Genlmsg{Command: teamSet, Version: teamVersion})
 	req.AddData(nl.NewRtAttr(teamIfindex, nl.Uint32Attr(uint32(team.Attrs().Index))))
 	req.AddData(list)
-	if _, err := req.Execute(unix.NETLINK_GENERIC, 0); err != nil {
+	// What it has done it tells everybody; where nobody listens, that is the answer (team_nl_options_set_doit).
+	if _, err := req.Execute(unix.NETLINK_GENERIC, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("set mode of %s: %w", spareDevice, err)
 	}
 	return join(raw, team)
