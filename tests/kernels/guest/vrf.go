@@ -3,13 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
-	vrfDevice = "vrf7"
-	vrfTable  = 7
+	vrfDevice  = "vrf7"
+	vrfTable   = 7
+	lastMetric = 4278198272
 )
 
 // vrf has the bridge and an uplink in a VRF. I-2: containers go out and are reached by its table, which the host's own sockets do not use. It
@@ -23,6 +26,11 @@ func (w *world) vrf() (err error) {
 	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: spareDevice}, PeerName: rawOutside, PeerNamespace: netlink.NsFd(w.out.ns)}
 	if err := errors.Join(netlink.LinkSetUp(vrf), netlink.LinkAdd(pair)); err != nil {
 		return fmt.Errorf("make %s: %w", spareDevice, err)
+	}
+	// Where its table ends the next rule would go on with the main one: whoever wants his networks apart says so, with the last of all metrics.
+	everywhere := &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
+	if err := netlink.RouteAdd(&netlink.Route{Table: vrfTable, Type: unix.RTN_UNREACHABLE, Dst: everywhere, Priority: lastMetric}); err != nil {
+		return fmt.Errorf("end table %d: %w", vrfTable, err)
 	}
 	br, err := netlink.LinkByName(bridge)
 	if err != nil {
