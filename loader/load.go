@@ -191,7 +191,7 @@ func (d *Datapath) loadTC(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOption
 	if err := d.early(spec); err != nil {
 		return err
 	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, *opts)
+	coll, err := loadTogether(spec, *opts)
 	if err != nil {
 		return err
 	}
