@@ -290,6 +290,7 @@ func (noOverlay) Ensure(tunnel.Device) (int, string, error)     { return 0, "", 
 func (noOverlay) EnsurePair(tunnel.Device) (int, int, string, error) {
 	return 0, 0, "", errors.New("not in a lab")
 }
+func (noOverlay) RoutesMark() (uint64, error)               { return 0, nil }
 func (noOverlay) LearntMTUs() (map[netip.Addr]int, error)   { return nil, nil }
 func (noOverlay) Reserve(netip.AddrPort) (io.Closer, error) { return nil, errors.New("not in a lab") }
 func (noOverlay) Remove(string) error                       { return nil }

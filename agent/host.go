@@ -60,6 +60,8 @@ type Host struct {
 type overlayHost interface {
 	FindPublic(addr netip.Addr, device string) (tunnel.Public, error)
 	Near(hosts []netip.Addr) (map[netip.Addr]int, error)
+	// RoutesMark is another number when Near may give another answer.
+	RoutesMark() (uint64, error)
 	Ensure(tunnel.Device) (ifindex int, done string, err error)
 	EnsurePair(tunnel.Device) (near, far int, done string, err error)
 	// LearntMTUs are those of the ways to other machines that the kernel was told are smaller than their device's.

@@ -48,7 +48,7 @@ type membership struct {
 	name   string // of the device
 	device bool   // it may be there
 	routes bool   // some may be there
-	near   map[netip.Addr]int
+	near   neighbours
 	learnt map[netip.Addr]int // path MTUs that are less than the device's
 	port   io.Closer          // the port of the datagrams; nil: not taken
 	at     netip.AddrPort
@@ -124,20 +124,31 @@ func (a *Agent) lookOverlay(ctx context.Context, o *policy.Observed) error {
 	if a.overlay.left || !a.o.Overlay.wanted() && len(a.state.Intent.Peers) == 0 {
 		return nil
 	}
+	if err := a.findNetwork(ctx); err != nil {
+		return err
+	}
+	if a.overlay.member == nil {
+		o.Overlay = a.staticOverlay(o.Bridges)
+	} else {
+		var err error
+		if o.Overlay, err = a.leasedOverlay(); err != nil || o.Overlay == nil {
+			return err
+		}
+	}
+	return a.overlay.near.find(a.host.Overlay, o.Overlay)
+}
+
+// findNetwork finds where the others reach this host, and begins to follow etcd where there is one. Etcd answers while this host does other things.
+func (a *Agent) findNetwork(ctx context.Context) error {
+	if a.overlay.left || !a.o.Overlay.wanted() && len(a.state.Intent.Peers) == 0 {
+		return nil
+	}
 	public, err := a.host.Overlay.FindPublic(a.o.Overlay.PublicIP, a.o.Overlay.Device)
 	if err != nil {
 		return fmt.Errorf("find this host's address for the others: %w", err)
 	}
 	a.overlay.public = public
-	if err := a.joinNetwork(ctx); err != nil {
-		return err
-	}
-	if a.overlay.member == nil {
-		o.Overlay = a.staticOverlay(o.Bridges)
-	} else if o.Overlay, err = a.leasedOverlay(); err != nil || o.Overlay == nil {
-		return err
-	}
-	return a.findNear(o.Overlay)
+	return a.joinNetwork(ctx)
 }
 
 // staticOverlay is made of what the user named.
@@ -205,24 +216,6 @@ func (a *Agent) tellDocker(n overlay.Network, subnet netip.Prefix, mtu int) erro
 		if changed {
 			a.log.Info("docker's configuration is written: restart dockerd", "file", path, "subnet", subnet, "mtu", mtu)
 		}
-	}
-	return nil
-}
-
-// findNear tells which hosts are reached without a router.
-func (a *Agent) findNear(v *policy.Overlay) error {
-	hosts := make([]netip.Addr, len(v.Peers))
-	for i, p := range v.Peers {
-		hosts[i] = p.Public
-	}
-	near, err := a.host.Overlay.Near(hosts)
-	if err != nil {
-		return err
-	}
-	a.overlay.near = near
-	v.Near = make(map[netip.Addr]bool, len(near))
-	for h := range near {
-		v.Near[h] = true
 	}
 	return nil
 }
@@ -317,7 +310,7 @@ func (a *Agent) routes(v *policy.Overlay, r policy.Result) []tunnel.Route {
 	for _, p := range r.Peers {
 		switch {
 		case p.Direct:
-			want = append(want, tunnel.Route{Subnet: p.Subnet, Via: p.Via, Device: a.overlay.near[p.Via]})
+			want = append(want, tunnel.Route{Subnet: p.Subnet, Via: p.Via, Device: a.overlay.near.devices[p.Via]})
 		case v.Device != 0 && !v.Network.IsValid():
 			want = append(want, tunnel.Route{Subnet: p.Subnet, Device: v.Device, Source: v.Addr, MTU: a.pathMTU(v, p.Via)})
 		case v.Device != 0 && a.pathMTU(v, p.Via) > 0:

@@ -105,6 +105,8 @@ func (a *Agent) run(ctx context.Context, cancel context.CancelFunc) error {
 
 // start puts the state file's intent to work. Programs that cannot be loaded end the agent; those of before go on.
 func (a *Agent) start(ctx context.Context) error {
+	// What keeps this from working is found again, and told, by the look.
+	_ = a.findNetwork(ctx)
 	if err := a.ensureDatapath(); err != nil {
 		return err
 	}

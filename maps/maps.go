@@ -14,6 +14,8 @@ type Maps struct {
 	have *State // what the kernel holds; nil where that is not known
 	// policy is what it holds of rules, both sets; nil where that is not known.
 	policy *policyHave
+
+	counted map[bpf.AddrKey]bool // hosts that have counters; nil where that is not known
 }
 
 // New takes loaded maps, which it does not close.

@@ -132,7 +132,7 @@ func (m *Maps) Sync(want State) (Changes, error) {
 func (m *Maps) Resync(want State) (Changes, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.have, m.policy = nil, nil
+	m.have, m.policy, m.counted = nil, nil, nil
 	return m.sync(want)
 }
 

@@ -49,37 +49,61 @@ func (m *Maps) ClearPublishSlot(slot uint16) error {
 	return clearSlots[bpf.PublishCounters](m.o.PublishStats, bpf.DatapathMapPublishStats, uint32(slot), 1)
 }
 
-// KeepPeers has packets from and to these hosts counted, and no others'. What is counted already stays.
+// KeepPeers has packets from and to these hosts counted, and no others'. What is counted already stays. It writes the difference to what it
+// left, which Resync makes it look for in the kernel.
 func (m *Maps) KeepPeers(hosts map[bpf.AddrKey]bpf.PeerHost) error {
-	have := make(map[bpf.AddrKey]bool)
-	var key bpf.AddrKey
-	var cpus []bpf.PeerCounters
-	each := m.o.PeerStats.Iterate()
-	for each.Next(&key, &cpus) {
-		have[key] = true
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.keepPeers(hosts); err != nil {
+		m.counted = nil
+		return err
 	}
-	if err := each.Err(); err != nil {
-		return fmt.Errorf("read map %s: %w", bpf.DatapathMapPeerStats, err)
+	return nil
+}
+
+func (m *Maps) keepPeers(hosts map[bpf.AddrKey]bpf.PeerHost) error {
+	if m.counted == nil {
+		if err := m.loadCounted(); err != nil {
+			return err
+		}
 	}
-	for k := range have {
+	for k := range m.counted {
 		if _, kept := hosts[k]; kept {
 			continue
 		}
 		if err := m.o.PeerStats.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("write map %s: %w", bpf.DatapathMapPeerStats, err)
 		}
+		delete(m.counted, k)
 	}
 	n, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("write map %s: %w", bpf.DatapathMapPeerStats, err)
 	}
+	zero := make([]bpf.PeerCounters, n)
 	for k := range hosts {
-		if have[k] {
+		if m.counted[k] {
 			continue
 		}
-		if err := m.o.PeerStats.Put(k, make([]bpf.PeerCounters, n)); err != nil {
+		if err := m.o.PeerStats.Put(k, zero); err != nil {
 			return fmt.Errorf("write map %s: %w", bpf.DatapathMapPeerStats, err)
 		}
+		m.counted[k] = true
+	}
+	return nil
+}
+
+// loadCounted reads which hosts have counters.
+func (m *Maps) loadCounted() error {
+	m.counted = make(map[bpf.AddrKey]bool)
+	var key bpf.AddrKey
+	var cpus []bpf.PeerCounters
+	each := m.o.PeerStats.Iterate()
+	for each.Next(&key, &cpus) {
+		m.counted[key] = true
+	}
+	if err := each.Err(); err != nil {
+		return fmt.Errorf("read map %s: %w", bpf.DatapathMapPeerStats, err)
 	}
 	return nil
 }

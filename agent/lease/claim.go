@@ -282,7 +282,7 @@ func (m *Member) write(ctx context.Context, c *clientv3.Client, seen entry, valu
 	if created == 0 {
 		created = r.Header.Revision
 	}
-	m.entries[seen.Key] = entry{overlay.NewEntry(seen.Key, value, created), r.Header.Revision, lease}
+	m.entries[seen.Key], m.verdict.holds = entry{overlay.NewEntry(seen.Key, value, created), r.Header.Revision, lease}, false
 	return true, nil
 }
 
@@ -297,6 +297,7 @@ func (m *Member) forget(ctx context.Context, c *clientv3.Client, seen entry) err
 	}
 	if r.Succeeded {
 		delete(m.entries, seen.Key)
+		m.verdict.holds = false
 	}
 	return nil
 }
@@ -312,9 +313,9 @@ func (m *Member) joined(p netip.Prefix, lease clientv3.LeaseID) time.Duration {
 	m.state, m.lease = Joined, lease
 	m.clear("subnet")
 	if m.memory.Subnet != p || m.memory.MAC == "" {
-		m.memory.Subnet, m.dirty = p, true
+		m.memory.Subnet, m.memory.MAC, m.dirty = p, m.mac.String(), true
+		m.save()
 	}
-	m.save()
 	return settled
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ebpfnet/ebpfnet/policy/overlay"
 )
 
 // newCluster makes an etcd of three members.
@@ -215,6 +217,23 @@ func TestRenewalsAreSilent(t *testing.T) {
 	if now := h.Counts(); now.Lists != before.Lists || now.Rejected != before.Rejected || h.View().Revision != revision {
 		t.Errorf("%d renewals: %+v at revision %d, was %+v at %d", many, now, h.View().Revision, before, revision)
 	}
+	// flannel's hosts get another lease, and write what is there already.
+	for i, l := range leases {
+		key := fmt.Sprintf("%s/subnets/10.200.%d.%d-28", DefaultPrefix, 64+i>>4, i&15<<4)
+		if _, err := s.c.Put(ctx, key, peerValue(t, fmt.Sprintf("198.19.%d.%d", i>>8, i&255), "22:5a:51:d6:4d:07"), clientv3.WithLease(leases[many-1-i])); err != nil {
+			t.Fatal(l, err)
+		}
+	}
+	select {
+	case <-h.Changes():
+		t.Error("a renewal of flannel's is told as a change")
+	case <-time.After(time.Second):
+	}
+	// Something that is one comes through.
+	s.put("subnets/10.200.64.0-28", peerValue(t, "198.19.255.1", "22:5a:51:d6:4d:07"))
+	until(t, "a change", func() bool {
+		return slices.ContainsFunc(h.View().Peers, func(p overlay.Peer) bool { return p.Public == netip.MustParseAddr("198.19.255.1") })
+	})
 }
 
 // overlay S4: a host that joins, or comes back, has its subnet, and the others know of it, in a fraction of a second.

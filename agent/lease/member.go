@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ type Member struct {
 	config   []byte // as stored; nil: not there
 	network  overlay.Network
 	entries  map[string]entry // below subnets, by the key's last element
+	verdict  verdict          // on the entries
 	nodes    map[string]alive // by id
 	revision int64            // of the store, that all of this is from
 	cluster  uint64
@@ -274,7 +276,7 @@ func (m *Member) publish(problem string, connected bool) {
 		Revision: m.revision, Restart: m.restart,
 	}
 	if m.network.Prefix.IsValid() {
-		v.Peers, v.Rejected = m.network.Accept(m.others(), m.self())
+		v.Peers, v.Rejected = m.accepted()
 		if m.network.IPv6 {
 			v.Notes = append(v.Notes, "the network has IPv6 too, which is not carried")
 		}
@@ -282,11 +284,35 @@ func (m *Member) publish(problem string, connected bool) {
 	if m.restart {
 		v.Notes = append(v.Notes, "the network's configuration has changed: restart the agent to take it up")
 	}
-	m.tell(m.view.Swap(v), v)
+	before := m.view.Swap(v)
+	m.tell(before, v)
+	if before != nil && before.alike(v) {
+		return
+	}
 	select {
 	case m.changes <- struct{}{}:
 	default:
 	}
+}
+
+// verdict is which records make a peer, as it was found last.
+type verdict struct {
+	of       overlay.Network
+	self     overlay.Self
+	peers    []overlay.Peer
+	rejected []overlay.Rejected
+	holds    bool // no record has changed since
+}
+
+// accepted tells which records make a peer. All of them are looked at only when one has changed.
+func (m *Member) accepted() ([]overlay.Peer, []overlay.Rejected) {
+	self := m.self()
+	v := &m.verdict
+	if !v.holds || v.of != m.network || v.self.Subnet != self.Subnet || !slices.Equal(v.self.Public, self.Public) {
+		v.of, v.self, v.holds = m.network, self, true
+		v.peers, v.rejected = m.network.Accept(m.others(), self)
+	}
+	return v.peers, v.rejected
 }
 
 // self is what the others' records are held against.

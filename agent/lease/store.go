@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,7 @@ func (m *Member) list(ctx context.Context, c *clientv3.Client) error {
 	m.lists.Add(1)
 	m.clear("etcd")
 	m.revision, m.cluster = r.Header.Revision, r.Header.ClusterId
-	m.entries, m.nodes = make(map[string]entry, len(r.Kvs)), map[string]alive{}
+	m.entries, m.nodes, m.verdict.holds = make(map[string]entry, len(r.Kvs)), map[string]alive{}, false
 	var config []byte
 	for _, kv := range r.Kvs {
 		if string(kv.Key) == m.o.Etcd.configKey() {
@@ -45,30 +46,39 @@ func (m *Member) list(ctx context.Context, c *clientv3.Client) error {
 // apply takes in what the watch brought. Out: whether there is anything to settle.
 func (m *Member) apply(r *clientv3.WatchResponse) bool {
 	m.revision = max(m.revision, r.Header.Revision)
+	changed := false
 	for _, e := range r.Events {
 		switch {
 		case string(e.Kv.Key) == m.o.Etcd.configKey() && e.Type == mvccpb.DELETE:
 			m.configure(nil)
+			changed = true
 		case string(e.Kv.Key) == m.o.Etcd.configKey():
 			m.configure(e.Kv.Value)
+			changed = true
 		case e.Type == mvccpb.DELETE:
 			m.remove(string(e.Kv.Key))
-		default:
-			m.put(e.Kv)
+			changed = true
+		case m.put(e.Kv):
+			changed = true
 		}
 	}
-	if len(r.Events) == 0 {
-		return false
-	}
-	m.dirty = true
-	return true
+	m.dirty = m.dirty || changed
+	return changed
 }
 
-func (m *Member) put(kv *mvccpb.KeyValue) {
+// put takes in a key that was written. Out: whether that is news. A host of flannel's renews its lease by writing what is there already.
+func (m *Member) put(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if element, ok := strings.CutPrefix(key, m.o.Etcd.subnetsPrefix()); ok {
+		old, known := m.entries[element]
+		if known && old.Created == kv.CreateRevision && bytes.Equal(old.Value, kv.Value) {
+			old.modified, old.lease = kv.ModRevision, clientv3.LeaseID(kv.Lease)
+			m.entries[element] = old
+			return m.memory.Subnet.IsValid() && old.Subnet() == m.memory.Subnet
+		}
 		m.entries[element] = entry{overlay.NewEntry(element, kv.Value, kv.CreateRevision), kv.ModRevision, clientv3.LeaseID(kv.Lease)}
-		return
+		m.verdict.holds = false
+		return true
 	}
 	if node, ok := strings.CutPrefix(key, m.o.Etcd.nodesPrefix()); ok {
 		var a alive
@@ -76,12 +86,15 @@ func (m *Member) put(kv *mvccpb.KeyValue) {
 		if json.Unmarshal(kv.Value, &a) == nil {
 			m.nodes[node] = a
 		}
+		return true
 	}
+	return false
 }
 
 func (m *Member) remove(key string) {
 	if element, ok := strings.CutPrefix(key, m.o.Etcd.subnetsPrefix()); ok {
 		delete(m.entries, element)
+		m.verdict.holds = false
 	}
 	if node, ok := strings.CutPrefix(key, m.o.Etcd.nodesPrefix()); ok {
 		delete(m.nodes, node)

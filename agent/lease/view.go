@@ -1,8 +1,10 @@
 package lease
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/ebpfnet/ebpfnet/policy/overlay"
 )
@@ -39,6 +41,18 @@ type View struct {
 
 // Known tells whether there is anything to put to work.
 func (v *View) Known() bool { return v.Network.Prefix.IsValid() && v.Subnet.IsValid() }
+
+// alike tells whether both say the same but for the revision, so that nobody has anything to do.
+func (v *View) alike(w *View) bool {
+	return v.State == w.State && v.Connected == w.Connected && v.Problem == w.Problem && slices.Equal(v.Notes, w.Notes) && v.Network == w.Network &&
+		v.Subnet == w.Subnet && v.Public == w.Public && bytes.Equal(v.MAC, w.MAC) && v.Restart == w.Restart &&
+		same(v.Peers, w.Peers) && same(v.Rejected, w.Rejected)
+}
+
+// same tells whether two lists are one. They are made anew with every change.
+func same[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
 
 // Counts are what a member has counted since it was made.
 type Counts struct {

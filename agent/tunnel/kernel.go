@@ -16,6 +16,9 @@ func (Kernel) FindPublic(addr netip.Addr, device string) (Public, error) {
 // Near is the function of this name.
 func (Kernel) Near(hosts []netip.Addr) (map[netip.Addr]int, error) { return Near(hosts) }
 
+// RoutesMark is the function of this name.
+func (Kernel) RoutesMark() (uint64, error) { return RoutesMark() }
+
 // Ensure is Device.Ensure.
 func (Kernel) Ensure(d Device) (ifindex int, done string, err error) { return d.Ensure() }
 

@@ -69,7 +69,7 @@ type candidate struct {
 // addresses, the subnet of the length that the network gives out wins over others, then the longer one, then the older record; a host's
 // own subnet wins over all.
 func (n *Network) Accept(entries []Entry, self Self) (peers []Peer, rejected []Rejected) {
-	var found []candidate
+	found := make([]candidate, 0, len(entries))
 	for i := range entries {
 		e := &entries[i]
 		p, err := n.peer(e, self)
@@ -79,6 +79,10 @@ func (n *Network) Accept(entries []Entry, self Self) (peers []Peer, rejected []R
 		case p.Subnet.IsValid():
 			found = append(found, candidate{p, e.Key, e.Created})
 		}
+	}
+	slices.SortFunc(rejected, byKey)
+	if peers, apart := disjoint(found, self.Subnet); apart {
+		return peers, rejected
 	}
 	slices.SortFunc(found, func(a, b candidate) int {
 		return cmp.Or(n.rank(a.Subnet)-n.rank(b.Subnet), cmp.Compare(a.created, b.created), cmp.Compare(a.key, b.key))
@@ -94,8 +98,29 @@ func (n *Network) Accept(entries []Entry, self Self) (peers []Peer, rejected []R
 		peers = append(peers, c.Peer)
 	}
 	slices.SortFunc(peers, func(a, b Peer) int { return a.Subnet.Addr().Compare(b.Subnet.Addr()) })
-	slices.SortFunc(rejected, func(a, b Rejected) int { return cmp.Compare(a.Key, b.Key) })
+	slices.SortFunc(rejected, byKey)
 	return peers, rejected
+}
+
+func byKey(a, b Rejected) int { return cmp.Compare(a.Key, b.Key) }
+
+// disjoint gives the peers by subnet where no two candidates claim the same addresses, nor any the host's own: as good as always, and then the
+// order of who wins need not be found among thousands.
+func disjoint(found []candidate, own netip.Prefix) (peers []Peer, apart bool) {
+	order := make([]*candidate, len(found))
+	for i := range found {
+		order[i] = &found[i]
+	}
+	slices.SortFunc(order, func(a, b *candidate) int { return a.Subnet.Addr().Compare(b.Subnet.Addr()) })
+	peers = make([]Peer, len(order))
+	for i, c := range order {
+		// Of subnets in the order of their first addresses, two that overlap have neighbours that do.
+		if own.Overlaps(c.Subnet) || i > 0 && order[i-1].Subnet.Overlaps(c.Subnet) {
+			return nil, false
+		}
+		peers[i] = c.Peer
+	}
+	return peers, true
 }
 
 // lengths gives each prefix length that occurs, once.
