@@ -228,6 +228,24 @@ func (g *Segment) host(t testing.TB, network string) (h *Host, ip string) {
 // StartAgent starts the agent in the foreground, and waits until it answers.
 func (m *Member) StartAgent(t testing.TB, flags ...string) {
 	t.Helper()
+	m.LaunchAgent(t, flags...)
+	m.StartedAgent(t)
+}
+
+// StartedAgent waits until the agent that was launched answers.
+func (m *Member) StartedAgent(t testing.TB) {
+	t.Helper()
+	Eventually(t, time.Minute, func() error {
+		if err := m.Instance.agent.exited(); err != nil {
+			return err
+		}
+		return m.running()
+	})
+}
+
+// LaunchAgent is StartAgent that waits for nothing.
+func (m *Member) LaunchAgent(t testing.TB, flags ...string) {
+	t.Helper()
 	args := []string{"agent", "--metrics-addr", "off"}
 	if m.segment.etcd != nil {
 		args = append(args, "--etcd-endpoints", etcdURL, "--subnet-file", m.file)
@@ -237,12 +255,6 @@ func (m *Member) StartAgent(t testing.TB, flags ...string) {
 	if m.Instance.agent, err = startCommand(&m.suite.ledger, cmd, m.Log(), "agent of "+m.Instance.Name); err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, time.Minute, func() error {
-		if err := m.Instance.agent.exited(); err != nil {
-			return err
-		}
-		return m.running()
-	})
 }
 
 // StopAgent ends the agent as a service manager does, if it runs. The datapath stays.
