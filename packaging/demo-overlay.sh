@@ -7,8 +7,8 @@
 # Everything has a name of its own, so that the machine's own dockerd and ebpfnet are not touched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
-unset EBPFNET_INSTANCE DOCKER_HOST DOCKER_CONTEXT
+demo=demo-overlay
+. packaging/demo-common.sh
 
 state=/var/lib/ebpfnet-demo-overlay
 image=ebpfnet-demo-overlay
@@ -16,27 +16,6 @@ segment=ebpfnet-ov-net # a namespace: the switch between the hosts, with etcd on
 etcd_address=198.18.1.1
 etcd_url=http://$etcd_address:2379
 hosts=(1 2)
-ebpfnet=$PWD/bin/ebpfnet
-
-die() {
-	echo "demo-overlay: $*" >&2
-	exit 1
-}
-
-bold='' plain=''
-if [[ -t 1 ]]; then bold=$'\e[1m' plain=$'\e[0m'; fi
-title() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-say() { printf '  %s\n' "$*"; }
-
-# wait_for SECONDS COMMAND...
-wait_for() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		((SECONDS < end)) || return 1
-		sleep 0.2
-	done
-}
 
 host_ns() { echo "ebpfnet-ov-$1"; }
 address() { echo "198.18.1.1$1"; }
@@ -165,19 +144,14 @@ rate() { sed -n 's/.*"bits_per_second":[[:space:]]*\([0-9.e+]*\).*/\1/p' | tail 
 
 run() {
 	local backend=$1 n
-	[[ $EUID -eq 0 ]] || die "needs root: sudo make demo-overlay"
-	command -v go >/dev/null || die "needs Go in the PATH (or in /usr/local/go)"
+	may_run demo-overlay
 	title "1. What it takes"
 	packaging/install-deps.sh demo-overlay
 	clean >/dev/null
 	mkdir -p "$state"
 	mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
-	make build >"$state/build.log" 2>&1 || {
-		cat "$state/build.log" >&2
-		die "the build failed"
-	}
+	build_program "$state/build.log"
 	cp "$ebpfnet" "$state/ebpfnet"
-	say "built bin/ebpfnet: $("$ebpfnet" version)"
 
 	title "2. Two Docker hosts, and an etcd"
 	make_segment

@@ -7,8 +7,8 @@
 # What is to be undone is written down in $state as it is done, so that a demo that stopped half way is cleaned up as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
-unset EBPFNET_INSTANCE DOCKER_HOST DOCKER_CONTEXT
+demo=demo
+. packaging/demo-common.sh
 
 state=/var/lib/ebpfnet-demo
 socket=/var/run/docker.sock
@@ -19,16 +19,6 @@ outside=ebpfnet-demo-out # a network namespace: the outside world
 uplink=ebpfnet-demo0     # the host's device that leads there
 host_side=               # the two ends' addresses: see choose_addresses
 outside_addr=
-
-die() {
-	echo "demo: $*" >&2
-	exit 1
-}
-
-bold='' plain=''
-if [[ -t 1 ]]; then bold=$'\e[1m' plain=$'\e[0m'; fi
-title() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-say() { printf '  %s\n' "$*"; }
 
 # show prints a command as a user would type it, and runs it.
 show() {
@@ -43,21 +33,9 @@ boot() { cat /proc/sys/kernel/random/boot_id; }
 # A reboot has undone what was not on disk, and what is there now somebody else has made.
 rebooted() { [[ -e $state/boot && $(cat "$state/boot") != "$(boot)" ]]; }
 docker_answers() { docker info >/dev/null 2>&1; }
-ebpfnet=$PWD/bin/ebpfnet
-
-# wait_for SECONDS COMMAND...
-wait_for() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		((SECONDS < end)) || return 1
-		sleep 0.2
-	done
-}
 
 check() {
-	[[ $EUID -eq 0 ]] || die "needs root: sudo make demo"
-	command -v go >/dev/null || die "needs Go in the PATH (or in /usr/local/go)"
+	may_run demo
 	if [[ -S /run/ebpfnet/default.sock ]] && ! done_before attached; then
 		die "ebpfnet already works on this machine, and the demo would be in its way (see 'ebpfnet status')"
 	fi
@@ -198,11 +176,7 @@ run() {
 	note boot "$(boot)"
 	undo_objects >/dev/null
 	start_dockerd
-	make build >"$state/build.log" 2>&1 || {
-		cat "$state/build.log" >&2
-		die "the build failed"
-	}
-	say "built bin/ebpfnet: $("$ebpfnet" version)"
+	build_program "$state/build.log"
 
 	title "2. A Docker host with two containers, and an outside world"
 	note objects
