@@ -27,6 +27,7 @@ type Trace struct {
 	Device     string      `json:"device,omitempty"`
 	NextHop    string      `json:"next_hop,omitempty"`
 	To         string      `json:"to,omitempty"`     // the container it reaches
+	Peer       string      `json:"peer,omitempty"`   // the subnet of the other host that it goes to
 	Kernel     string      `json:"kernel,omitempty"` // what the kernel does with it, where it is handed over
 	Steps      []TraceStep `json:"steps"`
 }

@@ -162,6 +162,7 @@ func (t *Trace) flow(entry *maps.FlowEntry, e *bpf.Event, known bool) {
 		t.step("source", "hidden behind %s, %s", bpf.ToAddr(f.Saddr), kept)
 	}
 	t.out.Device, t.out.NextHop, t.out.To = "", "", ""
+	t.peer(f)
 	name, _, err := t.w.Device(int(f.Oif))
 	if err != nil {
 		name = fmt.Sprintf("device %d", f.Oif)
