@@ -55,11 +55,12 @@ type Agent struct {
 	fatal    error // why the loop has ended by itself
 	quit     bool  // end, having nothing to look after
 
-	overlay membership
-	monitor *monitor.Hub
-	carrier *offload.Carrier
-	rules   foreignRules
-	again   chan struct{} // asks for a look
+	prepared prepared
+	overlay  membership
+	monitor  *monitor.Hub
+	carrier  *offload.Carrier
+	rules    foreignRules
+	again    chan struct{} // asks for a look
 
 	policies policyFolder
 	spoofed  uint64 // packets that were dropped as such, when they were counted last

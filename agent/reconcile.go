@@ -161,7 +161,7 @@ func (a *Agent) ensureDatapath() error {
 	if a.dp != nil {
 		return nil
 	}
-	dp, err := a.host.LoadDatapath()
+	dp, err := a.loadDatapath()
 	if err != nil {
 		return err
 	}

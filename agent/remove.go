@@ -27,6 +27,7 @@ func (a *Agent) release() error {
 		return a.host.RemoveDatapath()
 	}
 	a.releasePort()
+	a.dropPrepared()
 	err := undo(h, a.state, ports, bridges, a.save)
 	a.watchWith(nil)
 	a.tables.Lock()

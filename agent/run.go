@@ -65,6 +65,8 @@ func (a *Agent) run(ctx context.Context, cancel context.CancelFunc) error {
 			return err
 		}
 	}
+	a.prepare()
+	defer a.leaveUnused()
 	listener, err := listenSocket(a.o.Paths.Socket)
 	if err != nil {
 		return err

@@ -13,6 +13,8 @@ type Beat struct {
 	stop   chan struct{}
 	sent   chan beatSent
 	heard  map[int]bool
+	last   time.Time     // an answer came
+	silent time.Duration // the longest time between two answers
 	done   chan struct{}
 }
 
@@ -54,6 +56,11 @@ func (n *Netns) Beat(t testing.TB, id int, to string, every time.Duration) *Beat
 			}
 			if h.Echo != nil && h.Echo.ID == id && h.From.String() == to {
 				b.heard[h.Echo.Seq] = true
+				now := time.Now()
+				if !b.last.IsZero() {
+					b.silent = max(b.silent, now.Sub(b.last))
+				}
+				b.last = now
 			}
 		}
 	}()
@@ -81,4 +88,11 @@ func (b *Beat) Lost(t testing.TB) (sent, lost int) {
 	time.AfterFunc(Patience, func() { b.pinger.conn.Close() })
 	<-b.done
 	return last.n, last.n - len(b.heard)
+}
+
+// Outage is Lost for a way that may go away for a while: it tells for how long no answer came at most.
+func (b *Beat) Outage(t testing.TB) time.Duration {
+	t.Helper()
+	b.Lost(t)
+	return b.silent
 }

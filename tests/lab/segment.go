@@ -243,6 +243,18 @@ func (m *Member) StartedAgent(t testing.TB) {
 	})
 }
 
+// Loaded waits until an agent of a host on which nothing is attached yet has loaded its programs.
+func (m *Member) Loaded(t testing.TB) {
+	t.Helper()
+	Eventually(t, time.Minute, func() error {
+		log, err := os.ReadFile(m.Log())
+		if err == nil && !strings.Contains(string(log), "datapath is loaded") {
+			err = errors.New("its programs are not loaded")
+		}
+		return err
+	})
+}
+
 // LaunchAgent is StartAgent that waits for nothing.
 func (m *Member) LaunchAgent(t testing.TB, flags ...string) {
 	t.Helper()
