@@ -5,13 +5,18 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ebpfnet/ebpfnet/agent/tunnel"
 	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
-// overlay I3: a host goes from flannel to the product and back, with its subnet and its containers, and nothing of either is left behind.
+// outage is for how long a host that moves over may be cut off from the others.
+const outage = time.Second
+
+// overlay I3: a host goes from flannel to the product and back, with its subnet and its containers, and nothing of either is left behind. On
+// either way nobody is without an answer for longer than a second: the agent, and flanneld, are started beside what they follow.
 func TestMigrate(t *testing.T) {
 	for _, c := range []struct{ name, config string }{
 		{"vxlan", `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan"}}`},
@@ -24,24 +29,29 @@ func TestMigrate(t *testing.T) {
 			s := n.sites[0]
 			before := n.record(t, s)
 
-			if err := s.flannel.Stop(); err != nil {
-				t.Fatal(err)
-			}
-			s.flannel.Forget(t)
 			f := s.flannel
 			s.member, s.flannel = f.As(t), nil
+			over := n.beats(t, s)
 			s.member.StartAgent(t)
+			s.member.Loaded(t)
+			if err := f.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			f.Forget(t)
 			s.member.Attach(t, "--bridge", lab.Bridge)
 			n.meet(t, "a host has gone over")
+			over("to the product")
 			n.sameSubnet(t, s, s.member.Subnet(t))
 			if now := n.record(t, s); now.BackendData.VtepMAC != before.BackendData.VtepMAC || now.PublicIP != before.PublicIP {
 				t.Errorf("the record says %+v, and said %+v", now, before)
 			}
 
+			over = n.beats(t, s)
+			s.member.Instance.Run(t, "detach", "--all", "--yes")
+			f.Start(t)
 			if err := s.member.StopAgent(); err != nil {
 				t.Fatal(err)
 			}
-			s.member.Instance.Run(t, "detach", "--all", "--yes")
 			name := tunnel.DeviceName(s.member.Instance.Name, loader.DefaultInstance)
 			for what, left := range map[string]string{
 				"devices": s.NS.IP(t, "-brief link show"), "rules": s.NS.IP(t, "rule show"), "routes": s.NS.IP(t, "route show proto 0xeb"),
@@ -51,11 +61,33 @@ func TestMigrate(t *testing.T) {
 				}
 			}
 			s.member, s.flannel = nil, f
-			f.Start(t)
 			n.meet(t, "the host has gone back")
+			over("to flannel")
 			n.sameSubnet(t, s, f.Subnet(t))
 			n.complaints(t)
 		})
+	}
+}
+
+// beats pings from a host's container to those of all others, and back, until it is told that the host has moved over.
+func (n *network) beats(t *testing.T, s *site) (over func(where string)) {
+	t.Helper()
+	var all []*lab.Beat
+	for i, other := range n.sites {
+		if other != s {
+			all = append(all, s.c.NS.Beat(t, 300+i, other.c.IP.String(), 10*time.Millisecond), other.c.NS.Beat(t, 400+i, s.c.IP.String(), 10*time.Millisecond))
+		}
+	}
+	return func(where string) {
+		t.Helper()
+		longest := time.Duration(0)
+		for _, b := range all {
+			longest = max(longest, b.Outage(t))
+		}
+		t.Logf("%s: no answer for %v at most", where, longest.Round(time.Millisecond))
+		if longest > outage {
+			t.Errorf("%s: no answer for %v, want at most %v", where, longest.Round(time.Millisecond), outage)
+		}
 	}
 }
 
