@@ -2,6 +2,7 @@ package loader
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -82,4 +83,14 @@ func (d *Datapath) need(name string) (*ebpf.Program, error) {
 	defer coll.Close()
 	*place = coll.DetachProgram(name)
 	return *place, nil
+}
+
+// LoadOverlay loads what is loaded when it is attached first, so that to attach it takes no time. It may be called while nothing else is.
+func (d *Datapath) LoadOverlay() error {
+	for _, name := range slices.Sorted(maps.Keys(d.late())) {
+		if _, err := d.need(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
