@@ -13,7 +13,7 @@ import (
 // shades tell peers apart, in print too.
 var shades = []color.Color{
 	color.Gray{60}, color.Gray{150}, color.RGBA{200, 80, 60, 255}, color.RGBA{230, 150, 120, 255}, color.RGBA{20, 110, 180, 255},
-	color.RGBA{90, 165, 215, 255}, color.RGBA{160, 205, 235, 255},
+	color.RGBA{90, 165, 215, 255}, color.RGBA{160, 205, 235, 255}, color.RGBA{120, 150, 70, 255}, color.RGBA{180, 200, 140, 255},
 }
 
 // Plot draws a workload's ratios to the limit, a group of bars for each way, into a PNG file. What was not measured has no bar.

@@ -56,11 +56,16 @@ func exchange(fd int, b []byte) error {
 	if _, err := unix.Write(fd, b); err != nil {
 		return err
 	}
-	n, err := unix.Read(fd, b)
-	if err == nil && n == 0 {
-		return io.ErrUnexpectedEOF
+	for {
+		n, err := unix.Read(fd, b)
+		switch {
+		case errors.Is(err, unix.EINTR): // a call that has a timeout is not begun again by itself, signal(7)
+		case err == nil && n == 0:
+			return io.ErrUnexpectedEOF
+		default:
+			return err
+		}
 	}
-	return err
 }
 
 func tcpRequests(to netip.AddrPort, d time.Duration, _ int) (r result.Result, err error) {

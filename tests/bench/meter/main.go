@@ -1,5 +1,5 @@
-// Command meter is both ends of a measurement: `meter serve PORT` answers, `meter WORKLOAD ADDRESS:PORT DURATION [STREAMS]` asks, and writes
-// what it measured as JSON.
+// Command meter is both ends of a measurement: `meter serve PORT…` answers, `meter WORKLOAD ADDRESS:PORT DURATION [STREAMS]` asks, and writes
+// what it measured as JSON. `meter tun DEVICE LOCAL:PORT REMOTE:PORT` is one end of a tunnel in user space.
 //
 // Both use blocking sockets on threads of their own: the runtime's poller would add system calls to each request, and hide what the network
 // costs behind them.
@@ -29,15 +29,30 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) == 2 && args[0] == "serve" {
-		port, err := strconv.ParseUint(args[1], 10, 16)
-		if err != nil {
-			return fmt.Errorf("port %q: %w", args[1], err)
+	if len(args) > 1 && args[0] == "serve" {
+		var ports []uint16
+		for _, a := range args[1:] {
+			port, err := strconv.ParseUint(a, 10, 16)
+			if err != nil {
+				return fmt.Errorf("port %q: %w", a, err)
+			}
+			ports = append(ports, uint16(port))
 		}
-		return serve(uint16(port))
+		return serve(ports)
+	}
+	if len(args) == 4 && args[0] == "tun" {
+		local, err := netip.ParseAddrPort(args[2])
+		if err != nil {
+			return err
+		}
+		remote, err := netip.ParseAddrPort(args[3])
+		if err != nil {
+			return err
+		}
+		return tunnel(args[1], local, remote)
 	}
 	if len(args) != 3 && len(args) != 4 || workloads[args[0]] == nil {
-		return fmt.Errorf("usage: meter serve PORT | meter tcp_rr|udp_rr|crr|udp_pps|stream ADDRESS:PORT DURATION [STREAMS]")
+		return fmt.Errorf("usage: meter serve PORT… | meter tun DEVICE LOCAL:PORT REMOTE:PORT | meter tcp_rr|udp_rr|crr|udp_pps|stream ADDRESS:PORT DURATION [STREAMS]")
 	}
 	to, err := netip.ParseAddrPort(args[1])
 	if err != nil {

@@ -19,12 +19,14 @@ const (
 // sunk counts the datagrams that came to the port behind the served one.
 var sunk atomic.Uint64
 
-// serve answers over TCP and UDP, counts the datagrams that come to the next port, and returns only with an error.
-func serve(port uint16) error {
-	failed := make(chan error, 3)
-	go func() { failed <- pinned(func() error { return serveUDP(port, true) }) }()
-	go func() { failed <- pinned(func() error { return serveUDP(port+1, false) }) }()
-	go func() { failed <- pinned(func() error { return serveTCP(port) }) }()
+// serve answers over TCP and UDP, counts the datagrams that come to the port after each, and returns only with an error.
+func serve(ports []uint16) error {
+	failed := make(chan error, 3*len(ports))
+	for _, port := range ports {
+		go func() { failed <- pinned(func() error { return serveUDP(port, true) }) }()
+		go func() { failed <- pinned(func() error { return serveUDP(port+1, false) }) }()
+		go func() { failed <- pinned(func() error { return serveTCP(port) }) }()
+	}
 	return <-failed
 }
 
