@@ -40,6 +40,7 @@ func TestParseNetwork(t *testing.T) {
 		{name: "port 0", config: `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan","Port":0}}`, want: sixteen(vxlan)},
 		{name: "port 65535", config: `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan","Port":65535}}`, want: with(func(n *Network) { n.Port = 65535 })},
 		{name: "port 70000", config: `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan","Port":70000}}`, err: "Port 70000"},
+		{name: "VNI 1", config: `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan","VNI":1}}`, want: sixteen(vxlan)},
 		{name: "VNI 0", config: `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan","VNI":0}}`, want: with(func(n *Network) { n.VNI = 0 })},
 		{name: "largest VNI", config: `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan","VNI":16777215}}`, want: with(func(n *Network) { n.VNI = 16777215 })},
 		{name: "VNI too large", config: `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan","VNI":16777216}}`, err: "VNI 16777216"},
