@@ -1,5 +1,10 @@
 package agent
 
+import "time"
+
+// unloadTimeout is how long an agent that ends waits for what it is loading.
+const unloadTimeout = 500 * time.Millisecond
+
 // prepared is a datapath that is being loaded before anybody asks for it. nil: none is.
 type prepared chan loaded
 
@@ -52,21 +57,29 @@ func (a *Agent) takePrepared() Datapath {
 	return l.dp
 }
 
-// leaveUnused takes away what was prepared for an attach that did not come before the agent ended.
+// leaveUnused takes away what was prepared for an attach that did not come before the agent ended. Who ends the agent does not wait until all is
+// loaded: what is pinned of it is there from the beginning, and the rest goes with the process.
 func (a *Agent) leaveUnused() {
-	if !a.dropPrepared() {
+	if a.prepared == nil {
 		return
 	}
+	select {
+	case l := <-a.prepared:
+		if l.err != nil {
+			return
+		}
+		l.dp.Close()
+	case <-time.After(unloadTimeout):
+	}
+	a.prepared = nil
 	if err := a.host.RemoveDatapath(); err != nil {
 		a.log.Error("remove what was prepared", "error", err)
 	}
 }
 
 // dropPrepared gives up what was prepared and not taken. Its maps are pinned, and stay.
-func (a *Agent) dropPrepared() (had bool) {
-	dp := a.takePrepared()
-	if dp != nil {
+func (a *Agent) dropPrepared() {
+	if dp := a.takePrepared(); dp != nil {
 		dp.Close()
 	}
-	return dp != nil
 }

@@ -57,3 +57,25 @@ func TestPrepare(t *testing.T) {
 		})
 	}
 }
+
+// overlay E6: an agent that is told to end while it loads its programs does not wait for them, and takes what is pinned away.
+func TestPrepareInterrupted(t *testing.T) {
+	release, removed := make(chan struct{}), false
+	a := &Agent{
+		o:   Options{Overlay: OverlayOptions{Etcd: lease.Etcd{Endpoints: []string{"http://192.0.2.5:2379"}}}},
+		log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		host: Host{
+			LoadDatapath: func() (Datapath, error) {
+				<-release
+				return nil, errors.New("the test is over")
+			},
+			RemoveDatapath: func() error { removed = true; return nil },
+		},
+	}
+	a.prepare()
+	a.leaveUnused()
+	if !removed {
+		t.Error("what is pinned stays")
+	}
+	close(release)
+}
