@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebpfnet/ebpfnet/loader"
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
@@ -115,5 +117,26 @@ func (p *pair) withoutEtcd(t *testing.T) {
 	}
 	if sent, lost := beat.Lost(t); lost > 0 {
 		t.Errorf("%d of %d pings are lost", lost, sent)
+	}
+}
+
+// An agent that leases a subnet, and that nothing is attached by before it ends, leaves nothing in the kernel, whether it has loaded its programs by
+// then or not.
+func TestUnattached(t *testing.T) {
+	g := suite.NewSegment(t, lab.Native)
+	g.StartEtcd(t)
+	g.Etcdctl(t, "put", lab.NetworkKey, vxlan)
+	m := g.Add(t)
+	for _, loaded := range []bool{false, true} {
+		m.StartAgent(t)
+		if loaded {
+			m.Loaded(t)
+		}
+		if err := m.StopAgent(); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := os.ReadDir(loader.PathsFor(m.Instance.Name).BPFFS); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("loaded: %v: left %v, %v", loaded, left, err)
+		}
 	}
 }
