@@ -148,6 +148,7 @@ func TestSecondAgent(t *testing.T) {
 
 // A connection that began before attaching goes on over Docker's rules, through attaching and detaching (F-11 in part).
 func TestAttachUnderTraffic(t *testing.T) {
+	t.Parallel()
 	h := suite.NewHost(t, lab.Default)
 	s := site{h, h.Instance(t)}
 	web, n := s.Host.Run(t, "web", "-p", "8080:80"), s.Host.Run(t, "n")

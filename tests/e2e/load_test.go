@@ -155,6 +155,7 @@ func TestAttachUnderLoad(t *testing.T) {
 
 // Where nobody else carries the traffic, detach says how many flows it cuts, of which kind, and asks on a terminal; a script is not asked.
 func TestDetachSays(t *testing.T) {
+	t.Parallel()
 	h := suite.NewHost(t, lab.Native)
 	s := site{h, h.Instance(t)}
 	s.Attach(t, docker0()...)

@@ -129,6 +129,7 @@ func TestRulesFlushed(t *testing.T) {
 // G-10: whoever has bridged packets go through netfilter has rules for what his containers say to each other. Those rules decide, and what they
 // let through is carried, until they do not any more.
 func TestBridgedRules(t *testing.T) {
+	t.Parallel()
 	h := suite.NewHost(t, lab.Default)
 	s := site{h, h.Instance(t)}
 	if _, err := os.Stat("/proc/sys/net/bridge"); err != nil {

@@ -239,7 +239,7 @@ func probeAll(t *testing.T, pods []pod, want truth) {
 		ok   bool
 	}
 	var wg sync.WaitGroup
-	room := make(chan bool, 64)
+	room := make(chan bool, 128)
 	results := make(chan result, len(pods)*len(pods)*6)
 	for _, from := range pods {
 		for _, to := range pods {

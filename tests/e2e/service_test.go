@@ -116,6 +116,7 @@ func (s *service) renewed(t *testing.T, before string) {
 // K-2, K-4: the Debian package under a systemd that is the first process: the unit is what it says, it is restarted, killed, hung and stopped
 // while not a packet is lost, is up before docker.service when the machine starts, and leaves nothing.
 func TestService(t *testing.T) {
+	t.Parallel()
 	h := suite.NewHost(t, lab.Native)
 	s := &service{host: h, root: h.Root(t)}
 	s.web = h.Run(t, "web")

@@ -19,6 +19,7 @@ import (
 // `-v` shows what the page was
 // written from.
 func TestTroubleshooting(t *testing.T) {
+	t.Parallel()
 	suite.Require(t)
 	h := suite.NewHost(t, lab.Native)
 	s := site{h, h.Instance(t)}

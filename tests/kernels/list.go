@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/ebpfnet/ebpfnet/tests/kernels/step"
+)
 
 // kernel is a line of Linux that the datapath must run on.
 type kernel struct {
@@ -29,7 +33,7 @@ func kernels() []kernel {
 		{
 			name: "5.10", suites: []string{"bullseye", "bullseye-security"}, where: "Debian 11", hook: "clsact",
 			lacks:  []string{"conntrack_lookup", "conntrack_nat", "fib_skip_neigh", "fib_src", "netns_cookie", "tcx", "tunnel_local"},
-			leaves: []string{noCookie, noMemory, noTCX},
+			leaves: []string{step.NoVRF, noCookie, noMemory, noTCX},
 		},
 		{
 			name: "6.1", suites: []string{"bookworm", "bookworm-security"}, where: "Debian 12", hook: "clsact",

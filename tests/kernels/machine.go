@@ -30,10 +30,15 @@ type machine struct {
 	kernel, initramfs, console string // files; console is written
 	memory                     int    // MiB
 	skip, tests, less          string // steps to leave out, tests to run, and those among them not to run
+	noVRF                      bool
 }
 
 // run boots the machine and reads its results until it ends. seen is called with each as it comes.
 func (m machine) run(ctx context.Context, seen func(step.Result)) (results []step.Result, code int, ended bool, err error) {
+	noVRF := "0"
+	if m.noVRF {
+		noVRF = "1"
+	}
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
 		"-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(m.memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -41,7 +46,7 @@ func (m machine) run(ctx context.Context, seen func(step.Result)) (results []ste
 		"-serial", "stdio", // ttyS1: the results
 		"-kernel", m.kernel, "-initrd", m.initramfs,
 		"-append", "console=ttyS0 loglevel=5 panic=-1 random.trust_cpu=on "+
-			step.SkipEnv+"="+m.skip+" "+step.RunEnv+"="+m.tests+" "+step.LessEnv+"="+m.less)
+			step.SkipEnv+"="+m.skip+" "+step.RunEnv+"="+m.tests+" "+step.LessEnv+"="+m.less+" "+step.NoVRFEnv+"="+noVRF)
 	cmd.Stdin = nil
 	var complaint strings.Builder
 	cmd.Stderr = &complaint

@@ -140,7 +140,7 @@ func bootAll(ctx context.Context, module string, chosen []kernel, o options) (bo
 		if o.smoke {
 			out.left, out.part = leftOut(), []string{step.Packet}
 		}
-		m := machine{console: out.console, memory: o.memory, skip: o.skip, tests: o.tests, less: o.less, initramfs: filepath.Join(o.cache, "initramfs-"+k.name)}
+		m := machine{console: out.console, memory: o.memory, skip: o.skip, tests: o.tests, less: o.less, noVRF: slices.Contains(k.leaves, step.NoVRF), initramfs: filepath.Join(o.cache, "initramfs-"+k.name)}
 		// One at a time: apt's folders are everybody's.
 		if out.version, m.kernel, out.err = fetch(d, k, programs, m); out.err != nil {
 			continue

@@ -50,7 +50,7 @@ func (o *outcome) judge() {
 // judgeLeftOut: tests are left out for the reasons that the table of kernels gives, and for all of those where all tests were run.
 func (o *outcome) judgeLeftOut() {
 	told, all := map[string]bool{}, true
-	for _, name := range []string{step.Packet, step.Loader} {
+	for _, name := range []string{step.Packet, step.Loader, step.Uplinks} {
 		i := slices.IndexFunc(o.results, func(r step.Result) bool { return r.Step == name })
 		if i < 0 || !o.results[i].OK || slices.Contains(o.part, name) {
 			all = false

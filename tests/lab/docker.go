@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,9 +97,28 @@ func (d *docker) start() error {
 		if err := d.dockerd.exited(); err != nil {
 			return err
 		}
-		_, err := d.run(nil, "version")
-		return err
+		return d.ping()
 	})
+}
+
+// ping asks dockerd whether it answers. The docker command would take longer than dockerd takes to start, and a processor of it.
+func (d *docker) ping() error {
+	path := strings.TrimPrefix(d.socket, "unix://")
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
+	r, err := client.Get("http://docker/_ping")
+	if err != nil {
+		return fmt.Errorf("ask dockerd: %w", err)
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask dockerd: it answers %s", r.Status)
+	}
+	return nil
 }
 
 func (d *docker) close() error {

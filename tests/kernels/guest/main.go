@@ -56,7 +56,7 @@ func first() (int, error) {
 
 	cmd := exec.Command("/init")
 	cmd.Env = []string{"PATH=/bin", "HOME=/root", "TMPDIR=/tmp", "CI=true"}
-	for _, name := range []string{step.SkipEnv, step.RunEnv, step.LessEnv} {
+	for _, name := range []string{step.SkipEnv, step.RunEnv, step.LessEnv, step.NoVRFEnv} {
 		cmd.Env = append(cmd.Env, name+"="+os.Getenv(name))
 	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

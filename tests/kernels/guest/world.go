@@ -63,6 +63,10 @@ func newWorld() (*world, error) {
 	if err := netlink.LinkAdd(br); err != nil {
 		return nil, fmt.Errorf("make bridge: %w", err)
 	}
+	// Nobody here speaks IPv6, and an address that the kernel makes up anew would look like something of ours.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+bridge+"/addr_gen_mode", []byte("1"), 0o644); err != nil {
+		return nil, err
+	}
 	if err := address(br, gateway+"/24"); err != nil {
 		return nil, err
 	}

@@ -17,6 +17,8 @@ const (
 	SkipEnv = "skip" // steps that are left out, with commas between them
 	RunEnv  = "run"  // which tests to run, as go test's -run
 	LessEnv = "less" // and which of them not, as its -skip
+
+	NoVRFEnv = "novrf" // 1: nothing is tried with a bridge in a VRF
 )
 
 // Step is one thing that is tried on each kernel.

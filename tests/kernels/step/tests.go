@@ -12,6 +12,12 @@ type Tests struct {
 	Reasons         []string // why tests were left out, each once, in order
 }
 
+// NoVRF is why a bridge in a VRF is left out.
+const NoVRF = "a container whose bridge is in a VRF goes by the main table (5.10)"
+
+// LeavesOut adds to a step's detail what it left out.
+func LeavesOut(detail, reason string) string { return detail + ", 1" + leftOutWord + reason }
+
 const (
 	passedWord  = " passed"
 	leftOutWord = " left out: "

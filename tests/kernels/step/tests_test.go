@@ -30,6 +30,9 @@ func TestTests(t *testing.T) {
 			}
 		})
 	}
+	if diff := cmp.Diff([]string{NoVRF}, Reasons(LeavesOut("bond, team", NoVRF))); diff != "" {
+		t.Errorf("what a step leaves out (-want +got):\n%s", diff)
+	}
 	if got := Reasons("tcx"); got != nil {
 		t.Errorf("a step without tests left out %v", got)
 	}
