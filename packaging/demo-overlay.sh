@@ -172,7 +172,8 @@ run() {
 	# The program runs in the container's network namespace, and outside of its other walls.
 	nohup nsenter --net="/proc/$(container_pid 2)/ns/net" iperf3 -s >"$state/iperf3.log" 2>&1 </dev/null &
 	local server=$!
-	on 2 iperf3 -s >"$state/iperf3-host.log" 2>&1 </dev/null &
+	# Not through a function: that would be a shell's process id, and iperf3 would stay.
+	nohup nsenter --net="/run/netns/$(host_ns 2)" iperf3 -s >"$state/iperf3-host.log" 2>&1 </dev/null &
 	local other=$!
 	trap 'kill "$server" "$other" 2>/dev/null || true' EXIT
 	wait_for 10 nsenter --net="/proc/$(container_pid 2)/ns/net" sh -c 'ss -Hltn "sport = :5201" | grep -q .' || die "iperf3 does not listen"
