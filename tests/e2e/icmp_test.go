@@ -16,6 +16,8 @@ func echoes(p lab.Packet) bool {
 func TestPingSameID(t *testing.T) {
 	eachWorld(t, func(t *testing.T, s site) {
 		a, b := s.Run(t, "a"), s.Run(t, "b")
+		// Over Docker's rules the first packet to a neighbour that the host does not know yet is the kernel's.
+		s.NS.Ping(t, 76).Ping(t, lab.RemoteIP, []byte("the way"))
 		pa, pb := a.NS.Ping(t, 77), b.NS.Ping(t, 77)
 		wire := s.Router.Capture(t, "r0")
 		s.carried(t, "out", 12, func() {
