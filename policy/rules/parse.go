@@ -104,10 +104,11 @@ func parseDocument(file string, n *yaml.Node) (Policy, []*Error) {
 		d.fail(n.Line, "", "want a NetworkPolicy, an object")
 		return p, d.errs
 	}
-	for field, want := range map[string]string{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"} {
-		value, at := scalar(n, field)
-		if value != want {
-			d.fail(at, field, fmt.Sprintf("%q: want %s", value, want))
+	// In this order, whatever the document's: what is wrong is told in the same words each time.
+	for _, head := range []struct{ field, want string }{{"apiVersion", "networking.k8s.io/v1"}, {"kind", "NetworkPolicy"}} {
+		value, at := scalar(n, head.field)
+		if value != head.want {
+			d.fail(at, head.field, fmt.Sprintf("%q: want %s", value, head.want))
 		}
 	}
 	if len(d.errs) > 0 {
