@@ -33,6 +33,21 @@ func TestAcross(t *testing.T) {
 	}.run(t, m)
 }
 
+var acrossTargets = []Target{
+	acrossTarget("ebpfnet vxlan", 0.80, "kernel vxlan", 1.2, together(tcpRequests, udpRequests)...),
+	acrossTarget("ebpfnet vxlan", 0.78, "kernel vxlan", 1.2, together(connections)...),
+	acrossTarget("ebpfnet vxlan", 0.60, "kernel vxlan", 1.2, datagrams),
+	acrossTarget("ebpfnet host-gw", 0.85, "kernel vxlan", 1, together(tcpRequests, udpRequests)...),
+	acrossTarget("ebpfnet host-gw", 0.80, "kernel vxlan", 1, together(connections)...),
+	acrossTarget("ebpfnet host-gw", 0.75, "kernel vxlan", 1, datagrams),
+	acrossTarget("ebpfnet udp", 0, "ebpfnet vxlan", 0.9, append(together(tcpRequests, udpRequests, connections), datagrams, oneStream)...),
+	acrossTarget("ebpfnet udp", 0, "tun and a process", 20, oneStream),
+}
+
+func acrossTarget(peer string, ofLimit float64, stock string, ofStock float64, workloads ...string) Target {
+	return Target{Workloads: workloads, Ways: ways(across), Peer: peer, OfLimit: ofLimit, Stock: stock, OfStock: ofStock}
+}
+
 func between(name string, from *lab.Netns, to netip.Addr) peer {
 	return peer{name, map[way]ends{across: {from, netip.AddrPortFrom(to, port)}}}
 }

@@ -52,3 +52,30 @@ func TestPaths(t *testing.T) {
 		},
 	}.run(t, m)
 }
+
+// pathTargets are for a host that ebpfnet alone translates on, beside stock Docker.
+var pathTargets = []Target{
+	{Workloads: together(tcpRequests, udpRequests, connections), Ways: ways(local), Peer: "ebpfnet", OfLimit: 0.98, Stock: "docker", OfStock: 1, Percentile: true},
+	{Workloads: together(tcpRequests, udpRequests), Ways: ways(published, masquerade), Peer: "ebpfnet", OfLimit: 0.97, Stock: "docker", OfStock: 1, Percentile: true},
+	{Workloads: together(connections), Ways: ways(published, masquerade), Peer: "ebpfnet", OfLimit: 0.97, Stock: "docker", OfStock: 1},
+	{Workloads: []string{tcpRequests, udpRequests}, Ways: ways(published, masquerade), Peer: "ebpfnet", OfLimit: 1.05, Stock: "docker", OfStock: 0.8, CPU: true},
+	{Workloads: []string{datagrams}, Ways: ways(published, masquerade), Peer: "ebpfnet", OfLimit: 0.92, Stock: "docker", OfStock: 1.3},
+	{Workloads: []string{oneStream, manyStreams}, Ways: ways(local, published, masquerade, fromHost), Peer: "ebpfnet", OfLimit: 0.98, Stock: "docker", OfStock: 1},
+}
+
+// together are workloads as they are asked for on one processor and on two.
+func together(workloads ...string) []string {
+	both := workloads
+	for _, w := range workloads {
+		both = append(both, w+apart)
+	}
+	return both
+}
+
+func ways(all ...way) []string {
+	names := make([]string, len(all))
+	for i, w := range all {
+		names[i] = string(w)
+	}
+	return names
+}

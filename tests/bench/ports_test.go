@@ -37,6 +37,11 @@ func TestPorts(t *testing.T) {
 		for _, w := range portWays(n) {
 			s.ways = append(s.ways, w.way)
 			limits[w.way] = limit
+			target := Target{Workloads: []string{connections}, Ways: ways(w.way), Peer: "ebpfnet", OfLimit: 0.95, Stock: "docker, no proxy", OfStock: 1}
+			if n == 10_000 && w.port == firstPort+n-1 {
+				target.OfStock = 10
+			}
+			s.targets = append(s.targets, target)
 		}
 	}
 	s.peers = []peer{{"bare", limits}, {"docker, no proxy", stock}, {"docker, nftables", tables}, {"ebpfnet", ours}}

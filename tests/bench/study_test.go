@@ -28,6 +28,7 @@ type study struct {
 	workloads []string
 	ways      []way
 	peers     []peer
+	targets   []Target
 }
 
 // run measures, prints a table, and writes the results where they are wanted.
@@ -45,6 +46,12 @@ func (s study) run(t *testing.T, m meter) {
 		}
 	}
 	table := Table(all, s.limit)
+	for i := range s.targets {
+		s.targets[i].Limit = s.limit
+	}
+	if len(s.targets) > 0 {
+		table += "\n" + Targets(s.targets, all)
+	}
 	fmt.Print(table)
 	if *results == "" {
 		return

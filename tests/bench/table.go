@@ -74,16 +74,14 @@ func Table(results []Result, limit string) string {
 			ratio = fmt.Sprintf("%.2f", Ratio(r, results[i]))
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %.4g | %.0f %% | %s |", r.Workload, r.Way, r.Peer, r.Rate(), 100*r.spread(), ratio)
-		for _, of := range []func(Sample) float64{
-			func(s Sample) float64 { return s.P50 }, func(s Sample) float64 { return s.P99 }, func(s Sample) float64 { return s.P999 },
-		} {
+		for _, of := range percentiles {
 			if v := r.median(of); v > 0 {
 				fmt.Fprintf(&b, " %.1f |", v)
 			} else {
 				b.WriteString(" – |")
 			}
 		}
-		fmt.Fprintf(&b, " %.4g |\n", r.median(func(s Sample) float64 { return s.CPU }))
+		fmt.Fprintf(&b, " %.4g |\n", r.cpu())
 	}
 	return b.String()
 }

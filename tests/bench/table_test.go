@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,5 +37,26 @@ func TestTable(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("no line %q in\n%s", want, out)
 		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	all := []Result{rates("bare", 100), rates("stock", 80), rates("x", 97), rates("slow", 79)}
+	target := func(peer string) Target {
+		return Target{Workloads: []string{"tcp_rr"}, Ways: []string{"local"}, Peer: peer, Limit: "bare", OfLimit: 0.97, Stock: "stock", OfStock: 1.2}
+	}
+	cpu := target("x")
+	cpu.CPU, cpu.OfLimit, cpu.OfStock = true, 0.9, 0
+	slower := target("x")
+	slower.Percentile = true // it is the one of 97 that takes longer
+	out := Targets([]Target{target("x"), target("slow"), cpu, slower, target("nobody")}, all)
+	want := []string{
+		"| tcp_rr | local | x | 0.97 (0.97) | 1.21 (1.20) | yes |",
+		"| tcp_rr | local | slow | 0.79 (0.97) | 0.99 (1.20) | **no** |",
+		"| tcp_rr, CPU time | local | x | 1.00 (0.90) | – | **no** |",
+		"| tcp_rr | local | x | 0.97 (0.97) | 1.21 (1.20) | **no** |",
+	}
+	if got := strings.Split(strings.TrimSpace(out), "\n")[2:]; !slices.Equal(got, want) {
+		t.Errorf("lines are\n%s", strings.Join(got, "\n"))
 	}
 }
