@@ -209,7 +209,8 @@ GLOBAL int resolve_conflict(struct __sk_buff *skb)
 	struct flow4_key answer = {};
 	struct notes *noted;
 	struct packet *p;
-	__u32 zero = 0, bridge;
+	struct bridge4 *bridge;
+	__u32 zero = 0, index;
 	struct flow4 *f;
 	bool fresh;
 
@@ -226,9 +227,13 @@ GLOBAL int resolve_conflict(struct __sk_buff *skb)
 	/* An offloaded one is the kernel's, which gives no tuple to two; the packet may even be its own. */
 	if (!f || !(f->flags & FLOW_REPLY) || !f->dst_id || (f->flags & FLOW_OFFLOAD))
 		return 0;
-	/* A bridge that is not there any more is being detached: the stack has taken its flows over, and this is one. */
-	bridge = flow_bridge(f->oif);
-	if (!bpf_map_lookup_elem(&bridges4, &bridge))
+	/*
+	 * The bridge is being detached, or is put to the host's rules: the stack has taken its flows over, and this is one. The other direction's
+	 * entry may have been deleted by now, and this one not yet.
+	 */
+	index = flow_bridge(f->oif);
+	bridge = bpf_map_lookup_elem(&bridges4, &index);
+	if (!bridge || (bridge->flags & BRIDGE_OFFLOAD))
 		return 0;
 	f = flow_begin(s, p, PATH_HOST, 0);
 	f->flags = FLOW_SNAT;

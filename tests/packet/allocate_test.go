@@ -106,6 +106,19 @@ func testHostSame(t *testing.T, d *datapath) {
 			}
 		})
 	}
+	t.Run("K-11 the kernel translates what was a flow of ours a moment ago", func(t *testing.T) {
+		// The bridge is put to the host's rules: the kernel has the flow now, with our translation, and of our two entries one is deleted.
+		out, back := udp("172.17.0.2:40000", "192.0.2.10:53"), udp("192.0.2.10:53", "198.51.100.1:40000")
+		d.reset(t)
+		for _, s := range []sent{{fromContainer("c1"), out}, {fromUplink("up0"), back}, {fromContainer("c1"), out}} {
+			d.send(t, s.hook, s.frame)
+		}
+		d.change(t, d.w.offloading)
+		if err := d.coll.Maps["flows4"].Delete(local("udp", out.src, out.dst)); err != nil {
+			t.Fatal(err)
+		}
+		d.expect(t, toUplink("up0"), udp("198.51.100.1:40000", "192.0.2.10:53"), unseen())
+	})
 	t.Run("E-3 the host opens a container's tuple later", func(t *testing.T) {
 		d.reset(t)
 		d.send(t, fromContainer("c1"), tcp("172.17.0.2:40000", "192.0.2.10:80", "S"))
