@@ -21,7 +21,8 @@ func TestAcross(t *testing.T) {
 		workloads: []string{
 			tcpRequests, udpRequests, connections, tcpRequests + apart, udpRequests + apart, connections + apart, datagrams, oneStream,
 		},
-		ways: []way{across},
+		ways:    []way{across},
+		targets: acrossTargets,
 		peers: []peer{
 			underlay(t, m),
 			kernelVXLAN(t, m),

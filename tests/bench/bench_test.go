@@ -38,7 +38,8 @@ func TestPaths(t *testing.T) {
 			tcpRequests, udpRequests, connections, tcpRequests + apart, udpRequests + apart, connections + apart,
 			datagrams, oneStream, manyStreams,
 		},
-		ways: []way{local, published, masquerade, fromHost},
+		ways:    []way{local, published, masquerade, fromHost},
+		targets: pathTargets,
 		peers: []peer{
 			bare(t, m),
 			bridge(t, m),
