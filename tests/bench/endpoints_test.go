@@ -35,8 +35,14 @@ func TestEndpoints(t *testing.T) {
 func crowded(t *testing.T, m meter, n int, w lab.World, attach bool) peer {
 	t.Helper()
 	h := suite.NewHost(t, w)
-	crowd := h.Machine(t, "crowd")
 	a, b := h.Run(t, "a"), h.Run(t, "b", "--publish", "7000:7000")
+	var in *lab.Instance
+	if attach {
+		in = h.Instance(t)
+		in.Attach(t, "--bridge", lab.Bridge)
+	}
+	// It comes after the instance, and goes before it.
+	crowd := h.Machine(t, "crowd")
 	var host, there strings.Builder
 	for i := range n {
 		fmt.Fprintf(&host, "link add v%d type veth peer name e%[1]d netns %s\nlink set v%[1]d master %[3]s up\n", i, crowd.Name, lab.Bridge)
@@ -45,8 +51,6 @@ func crowded(t *testing.T, m meter, n int, w lab.World, attach bool) peer {
 	load(t, h.NS, host.String(), "ip", "-batch", "-")
 	load(t, crowd, there.String(), "ip", "-batch", "-")
 	if attach {
-		in := h.Instance(t)
-		in.Attach(t, "--bridge", lab.Bridge)
 		lab.Eventually(t, 5*time.Minute, func() error {
 			var all []api.Endpoint
 			in.JSON(t, &all, "endpoint", "list")
