@@ -8,7 +8,7 @@ import (
 )
 
 // Names are the words for the values of the datapath's enums, read from the type information of the embedded object, so that a name is
-// written once, in types.h. Each slice is indexed by the enumerator's value; a word is the enumerator without its prefix, in lower case:
+// written once, in told.h and types.h. Each slice is indexed by the enumerator's value; a word is the enumerator without its prefix, in lower case:
 // DROP_FLOW_TABLE is "flow_table". Entry 0 of Drops and of Passes is "none" and counts nothing.
 type Names struct {
 	Drops  []string // enum drop_reason

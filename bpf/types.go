@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// The structs and enums of types.h under the names that the rest of the project uses. Addresses and ports in them are in network byte
+// The structs and enums of types.h and told.h under the names that the rest of the project uses. Addresses and ports in them are in network byte
 // order; Addr, ToAddr, Port and ToPort translate.
 type (
 	FlowKey          = DatapathFlow4Key
