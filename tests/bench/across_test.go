@@ -1,10 +1,8 @@
 package bench
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
-	"syscall"
 	"testing"
 
 	"github.com/ebpfnet/ebpfnet/tests/lab"
@@ -91,15 +89,7 @@ func kernelVXLAN(t *testing.T, m meter) peer {
 // tunProcess is a process on each host that reads packets from a TUN device and sends them to the other as datagrams.
 func tunProcess(t *testing.T, m meter) peer {
 	return routed(t, m, "tun and a process", 1472, func(i int, h, other *lab.Member) {
-		cmd := m.command(context.Background(), h.NS, serverCPU+","+otherCPU, "tun", "tun0", h.IP+":8285", other.IP+":8285")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		})
+		m.start(t, h.NS, serverCPU+","+otherCPU, "tun", "tun0", h.IP+":8285", other.IP+":8285")
 		lab.Eventually(t, lab.Patience, func() error {
 			_, err := h.NS.TryRun("ip", "link", "set", "tun0", "mtu", "1472", "up")
 			return err

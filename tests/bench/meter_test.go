@@ -46,14 +46,10 @@ func (m meter) command(ctx context.Context, ns *lab.Netns, cpu string, args ...s
 	return ns.Command(ctx, "taskset", append([]string{"--cpu-list", cpu, m.bin}, args...)...)
 }
 
-// serve answers in a namespace, on the meter's port and these, until the test ends.
-func (m meter) serve(t *testing.T, ns *lab.Netns, more ...int) {
+// start runs the program until the test ends.
+func (m meter) start(t *testing.T, ns *lab.Netns, cpu string, args ...string) {
 	t.Helper()
-	args := []string{"serve", strconv.Itoa(port)}
-	for _, p := range more {
-		args = append(args, strconv.Itoa(p))
-	}
-	cmd := m.command(context.Background(), ns, serverCPU, args...)
+	cmd := m.command(context.Background(), ns, cpu, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -62,6 +58,16 @@ func (m meter) serve(t *testing.T, ns *lab.Netns, more ...int) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+}
+
+// serve answers in a namespace, on the meter's port and these, until the test ends.
+func (m meter) serve(t *testing.T, ns *lab.Netns, more ...int) {
+	t.Helper()
+	args := []string{"serve", strconv.Itoa(port)}
+	for _, p := range more {
+		args = append(args, strconv.Itoa(p))
+	}
+	m.start(t, ns, serverCPU, args...)
 	for _, p := range append(more, port) {
 		lab.Eventually(t, lab.Patience, func() error {
 			_, err := ns.TryRun(m.bin, tcpRequests, fmt.Sprintf("127.0.0.1:%d", p), "1ms")
