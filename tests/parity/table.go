@@ -144,7 +144,8 @@ func Text(rows []Row) string {
 	return b.String()
 }
 
-// Render is the table in Markdown: where the columns agree, the outcome stands once.
+// Render is the table in Markdown: where the columns agree, the outcome stands once. A row on the list has the list's cells, which name all that
+// may come out: what came out this time differs between runs, and the page does not.
 func Render(rows []Row, list []Difference) string {
 	var same, other strings.Builder
 	same.WriteString("| case | outcome |\n| --- | --- |\n")
@@ -152,16 +153,20 @@ func Render(rows []Row, list []Difference) string {
 		"| --- | --- | --- | --- | --- | --- |\n")
 	agree := 0
 	for _, r := range rows {
-		if r.same() {
+		i := slices.IndexFunc(list, func(d Difference) bool { return d.Case == r.Case })
+		if i < 0 && r.same() {
 			agree++
 			fmt.Fprintf(&same, "| %s | %s |\n", r.Case, r.Outcomes[0])
 			continue
 		}
-		why := ""
-		if i := slices.IndexFunc(list, func(d Difference) bool { return d.Case == r.Case }); i >= 0 {
+		cells, why := r.Outcomes, ""
+		if i >= 0 {
 			why = list[i].Why
+			for c, allowed := range list[i].Allowed {
+				cells[c] = strings.Join(allowed, either)
+			}
 		}
-		fmt.Fprintf(&other, "| %s | %s | %s |\n", r.Case, strings.Join(r.Outcomes[:], " | "), why)
+		fmt.Fprintf(&other, "| %s | %s | %s |\n", r.Case, strings.Join(cells[:], " | "), why)
 	}
 	return fmt.Sprintf("## Where they differ: %d of %d cases\n\n%s\n## Where all four agree: %d of %d cases\n\n%s",
 		len(rows)-agree, len(rows), other.String(), agree, len(rows), same.String())

@@ -73,10 +73,16 @@ func TestTables(t *testing.T) {
 	if got := Text(rows); !strings.Contains(got, "two   x       y") || strings.Count(got, "=") != 3 {
 		t.Errorf("in the terminal:\n%s", got)
 	}
-	got := Render(rows, []Difference{{Case: "two", Why: "because"}})
-	for _, want := range []string{"| one | x |\n", "| two | x | y | z | z | because |\n", "agree: 1 of 2"} {
+	list := []Difference{{Case: "two", Allowed: [width][]string{{"x", "u"}, {"y"}, {"z"}, {"z"}}, Why: "because"}}
+	got := Render(rows, list)
+	for _, want := range []string{"| one | x |\n", "| two | x *or* u | y | z | z | because |\n", "agree: 1 of 2"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page lacks %q:\n%s", want, got)
 		}
+	}
+	// What may come out in several ways makes one page.
+	rows[1].Outcomes[Stock] = "u"
+	if again := Render(rows, list); again != got {
+		t.Errorf("another page by what came out:\n%s", differing(got, again))
 	}
 }
