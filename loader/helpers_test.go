@@ -113,8 +113,18 @@ func mustLoad(t *testing.T, p Paths, f Features) *Datapath {
 	return d
 }
 
-// emptySpecs gives the objects with programs that do nothing, for what does not depend on what they do.
+// emptyVersions counts what emptySpecs has given.
+var emptyVersions int32
+
+// emptySpecs gives the objects with programs that do nothing, for what does not depend on what they do. Each time they are other ones.
 func emptySpecs(t *testing.T) specs {
+	t.Helper()
+	emptyVersions++
+	return emptySpecsOf(t, emptyVersions)
+}
+
+// emptySpecsOf is emptySpecs whose programs are the same for the same version.
+func emptySpecsOf(t *testing.T, version int32) specs {
 	t.Helper()
 	tc, err := bpf.LoadDatapath()
 	if err != nil {
@@ -125,10 +135,10 @@ func emptySpecs(t *testing.T) specs {
 		t.Fatal(err)
 	}
 	for _, p := range tc.Programs {
-		p.Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}
+		p.Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, version), asm.Mov.Imm(asm.R0, -1), asm.Return()}
 	}
 	for _, p := range sock.Programs {
-		p.Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}
+		p.Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, version), asm.Mov.Imm(asm.R0, 1), asm.Return()}
 	}
 	return specs{tc, sock}
 }

@@ -22,7 +22,7 @@ func (d *Datapath) late() map[string]**ebpf.Program {
 	}
 }
 
-// early takes out of the object what is loaded later, and says what of it is attached already and so is not.
+// early takes out of the object what is loaded later: not what is attached already, or kept.
 func (d *Datapath) early(spec *ebpf.CollectionSpec) error {
 	attached, err := d.Attached()
 	if err != nil {
@@ -33,7 +33,7 @@ func (d *Datapath) early(spec *ebpf.CollectionSpec) error {
 		for _, h := range attached {
 			used = used || slices.Contains(h.Programs, name)
 		}
-		if !used {
+		if !used && d.keptTC.programs[name] == nil {
 			delete(spec.Programs, name)
 		}
 	}
@@ -81,6 +81,9 @@ func (d *Datapath) need(name string) (*ebpf.Program, error) {
 		return nil, fmt.Errorf("load %s: %w", name, d.refused(err))
 	}
 	defer coll.Close()
+	if err := d.keptTC.keep(coll.Programs, nil); err != nil {
+		return nil, err
+	}
 	*place = coll.DetachProgram(name)
 	return *place, nil
 }

@@ -37,7 +37,9 @@ type Datapath struct {
 	settling    []string // directories of other layouts' maps, which programs may still be writing
 
 	lateMu sync.Mutex           // of the programs in late, which are also listed while they come to be loaded
-	loose  map[string]*ebpf.Map // maps that are pinned nowhere, the programs' own variables among them; not their constants
+	loose  map[string]*ebpf.Map // maps that have no entries to outlive the programs: their variables and constants among them
+
+	keptTC, keptSock *kept
 }
 
 // specs are the two objects before they are loaded.
@@ -116,6 +118,11 @@ func loadPinned(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err err
 	defer func() {
 		if err != nil {
 			d.Close()
+			for _, k := range []*kept{d.keptTC, d.keptSock} {
+				if k != nil {
+					k.undo()
+				}
+			}
 			undo()
 		}
 	}()
@@ -129,7 +136,20 @@ func loadPinned(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err err
 	if err := d.migrate(sp.tc); err != nil {
 		return nil, err
 	}
-	return d, nil
+	return d, d.dropOthers()
+}
+
+// dropOthers gives up programs that were kept, and are not those that were loaded.
+func (d *Datapath) dropOthers() error {
+	for _, k := range []*kept{d.keptTC, d.keptSock} {
+		if k == nil {
+			continue
+		}
+		if err := k.dropOthers(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // configure writes the settings into both objects.
@@ -188,25 +208,34 @@ func (d *Datapath) hostCookie() (uint64, error) {
 }
 
 func (d *Datapath) loadTC(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOptions) error {
+	var err error
+	if d.keptTC, err = findKept(d.paths, "datapath", spec); err != nil {
+		return err
+	}
+	defer d.keptTC.close()
 	if err := d.early(spec); err != nil {
 		return err
 	}
-	coll, err := loadTogether(spec, *opts)
+	coll, err := loadTogether(spec, *opts, d.keptTC)
 	if err != nil {
 		return err
 	}
 	defer coll.Close()
 	d.loose = map[string]*ebpf.Map{}
-	for name, m := range spec.Maps {
-		if m.Pinning != ebpf.PinNone || strings.HasPrefix(name, ".rodata") {
-			continue
-		}
+	for name := range looseMaps(spec) {
 		if d.loose[name], err = coll.Maps[name].Clone(); err != nil {
 			return err
 		}
 	}
+	if err := d.keptTC.keep(coll.Programs, d.loose); err != nil {
+		return err
+	}
 	if err := errors.Join(coll.Assign(&d.TC.DatapathMaps), coll.Assign(&d.TC.DatapathVariables)); err != nil {
 		return err
+	}
+	// Whoever listened to programs that were kept is gone.
+	if err := d.TC.Monitor.Set(bpf.MonitorBit(0)); err != nil {
+		return fmt.Errorf("ask for no events: %w", err)
 	}
 	programs := d.late()
 	for name, place := range map[string]**ebpf.Program{
@@ -238,11 +267,25 @@ func (d *Datapath) loadSock(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOpti
 		}
 		d.notes = append(d.notes, "getpeername of host sockets tells the container's address: the kernel has no hook for it (Linux 5.8)")
 	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, *opts)
+	// A table of the other object's, which is in this one by name only.
+	spec.Maps[bpf.SockMapPieces4].MaxEntries = 1
+	var err error
+	if d.keptSock, err = findKept(d.paths, "sock", spec); err != nil {
+		return err
+	}
+	defer d.keptSock.close()
+	coll, err := loadTogether(spec, *opts, d.keptSock)
 	if err != nil {
 		return err
 	}
 	defer coll.Close()
+	loose := map[string]*ebpf.Map{}
+	for name := range looseMaps(spec) {
+		loose[name] = coll.Maps[name]
+	}
+	if err := d.keptSock.keep(coll.Programs, loose); err != nil {
+		return err
+	}
 	if err := coll.Assign(&d.Sock.SockMaps); err != nil {
 		return err
 	}

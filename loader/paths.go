@@ -22,6 +22,7 @@ type Paths struct {
 	BPFFSMount string // where bpffs is mounted
 	BPFFS      string // the instance's directory there
 	Maps       string // pinned maps, one directory a layout
+	Programs   string // pinned programs, beside the maps that they work on
 	Links      string // pinned links. They stand outside the layout: an upgrade replaces programs in place, whatever maps they use
 
 	State  string // file: what the user asked for
@@ -46,6 +47,7 @@ func pathsUnder(instance, bpffs, lib, run, log string) Paths {
 		BPFFSMount: bpffs,
 		BPFFS:      root,
 		Maps:       filepath.Join(root, "v"+strconv.Itoa(Layout), "maps"),
+		Programs:   filepath.Join(root, "v"+strconv.Itoa(Layout), "programs"),
 		Links:      filepath.Join(root, "links"),
 		State:      filepath.Join(lib, "ebpfnet", instance, "state.json"),
 		Run:        filepath.Join(run, "ebpfnet"),

@@ -39,6 +39,7 @@ func TestPathsFor(t *testing.T) {
 		BPFFSMount: "/sys/fs/bpf",
 		BPFFS:      "/sys/fs/bpf/ebpfnet/x",
 		Maps:       "/sys/fs/bpf/ebpfnet/x/v3/maps",
+		Programs:   "/sys/fs/bpf/ebpfnet/x/v3/programs",
 		Links:      "/sys/fs/bpf/ebpfnet/x/links",
 		State:      "/var/lib/ebpfnet/x/state.json",
 		Run:        "/run/ebpfnet",

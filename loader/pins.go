@@ -30,7 +30,7 @@ func (d *Datapath) adoptPins(sp specs) (_ func(), err error) {
 			undo()
 		}
 	}()
-	for _, dir := range []string{d.paths.Maps, d.paths.Links} {
+	for _, dir := range []string{d.paths.Maps, d.paths.Programs, d.paths.Links} {
 		made, err := makeDirs(dir)
 		dirs = append(made, dirs...) // the deepest first
 		if err != nil {

@@ -10,11 +10,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// loadTogether is ebpf.NewCollectionWithOptions that hands the kernel as many programs at a time as there are processors. It looks at every way
-// through a program before it takes it, which for the large ones is the better part of an agent's start.
-func loadTogether(spec *ebpf.CollectionSpec, opts ebpf.CollectionOptions) (_ *ebpf.Collection, err error) {
+// loadTogether is ebpf.NewCollectionWithOptions that takes what is kept of an object, and of the rest hands the kernel as many programs at a time
+// as there are processors. It looks at every way through a program before it takes it, which for the large ones is the better part of an agent's
+// start.
+func loadTogether(spec *ebpf.CollectionSpec, opts ebpf.CollectionOptions, k *kept) (_ *ebpf.Collection, err error) {
 	shared := spec.Copy()
 	shared.Programs = nil
+	opts.MapReplacements = k.loose
 	coll, err := ebpf.NewCollectionWithOptions(shared, opts)
 	if err != nil {
 		return nil, err
@@ -31,6 +33,10 @@ func loadTogether(spec *ebpf.CollectionSpec, opts ebpf.CollectionOptions) (_ *eb
 	free := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
 	for i, name := range names {
+		if old := k.programs[name]; old != nil {
+			programs[i], errs[i] = old.Clone()
+			continue
+		}
 		free <- struct{}{} // the longest first, in this order
 		one := spec.Copy()
 		one.Programs = map[string]*ebpf.ProgramSpec{name: one.Programs[name]}
