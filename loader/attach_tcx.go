@@ -27,7 +27,11 @@ func attachTCX(p Paths, ifindex int, dir direction, name string, prog *ebpf.Prog
 		return false, err
 	}
 	if state == linkNone {
-		l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: dir.tcx(), Anchor: link.Tail()})
+		var l link.Link
+		err := expedited(func() (err error) {
+			l, err = link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: dir.tcx(), Anchor: link.Tail()})
+			return err
+		})
 		if err != nil {
 			return false, err
 		}
@@ -149,7 +153,7 @@ func removeLink(pin string) error {
 	}
 	defer l.Close()
 	// A device or cgroup that is gone has taken the attachment along.
-	if err := l.Detach(); err != nil && !errors.Is(err, link.ErrNotSupported) && !errors.Is(err, unix.ENOLINK) {
+	if err := expedited(l.Detach); err != nil && !errors.Is(err, link.ErrNotSupported) && !errors.Is(err, unix.ENOLINK) {
 		return err
 	}
 	if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
