@@ -16,6 +16,7 @@
 #include "frag.h"
 #include "hold.h"
 #include "icmp.h"
+#include "likely.h"
 #include "maps.h"
 #include "parse.h"
 #include "scratch.h"
@@ -28,7 +29,7 @@ static __always_inline __u32 unmark(struct __sk_buff *skb)
 {
 	__u32 mark = skb->tc_index;
 
-	if (mark != MARK_LEFT && mark != MARK_DONE && mark != MARK_OPENED)
+	if (likely(mark != MARK_LEFT && mark != MARK_DONE && mark != MARK_OPENED))
 		return 0;
 	packet_mark(skb, 0);
 	return mark;
@@ -40,14 +41,14 @@ static __always_inline int done(struct __sk_buff *skb, const struct packet *p, e
 	struct endpoint4 *ep;
 
 	event_tell(skb, p, hook, reason, verdict);
-	if (reason) {
+	if (unlikely(reason)) {
 		stats_drop(skb, reason);
 		ep = endpoint_find(p->key.daddr);
 		if (ep)
 			stats_received_dropped(skb, ep->slot);
 		return VERDICT_DROP;
 	}
-	if (p->pass) {
+	if (unlikely(p->pass)) {
 		stats_pass(skb, p->pass);
 		return VERDICT_NEXT;
 	}
@@ -60,13 +61,13 @@ static __always_inline int done_container(struct __sk_buff *skb, const struct pa
 	__u32 dev = skb->ifindex;
 	struct veth *veth;
 
-	if (reason || (p->pass && p->pass != PASS_NOT_IPV4)) {
+	if (unlikely(reason || (p->pass && p->pass != PASS_NOT_IPV4))) {
 		veth = bpf_map_lookup_elem(&veths, &dev);
 		if (veth && veth->id)
 			reason ? stats_sent_dropped(skb, veth->slot) : stats_sent(skb, veth->slot);
 	}
 	/* What a stranger behind the veth sends is for from_bridge to look at. */
-	if (p->pass && p->pass != PASS_UNKNOWN_SOURCE)
+	if (unlikely(p->pass && p->pass != PASS_UNKNOWN_SOURCE))
 		packet_mark(skb, MARK_LEFT);
 	return done(skb, p, HOOK_FROM_CONTAINER, reason, verdict);
 }
@@ -175,22 +176,22 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 	struct flow4 *f = NULL;
 	struct scratch *s;
 
-	if (p->options && p->dev && packet_source_routed(skb)) {
+	if (unlikely(p->options) && p->dev && packet_source_routed(skb)) {
 		*reason = DROP_SOURCE_ROUTE;
 		return VERDICT_DROP;
 	}
-	if (p->icmp_other && !p->fragment) {
+	if (unlikely(p->icmp_other) && !p->fragment) {
 		verdict = carry_error(skb, p, reason);
 		if (*reason || !p->pass)
 			return verdict;
 		p->pass = PASS_NONE;
 		verdict = VERDICT_DROP;
 	}
-	if (p->lost)
+	if (unlikely(p->lost))
 		frag_find(p);
-	if (!p->lost && !p->icmp_other)
+	if (likely(!p->lost && !p->icmp_other))
 		f = flow_use(skb, p, p->key.zone == ZONE_LOCAL);
-	if (!f) {
+	if (unlikely(!f)) {
 		s = scratch_get();
 		if (!s) {
 			*reason = DROP_FLOW_TABLE;
@@ -210,9 +211,9 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 			}
 		}
 	}
-	if (p->fragment && gather_pieces(skb, p, f, reason, &verdict))
+	if (unlikely(p->fragment) && gather_pieces(skb, p, f, reason, &verdict))
 		return verdict;
-	return f ? flow_send(skb, p, f, reason) : VERDICT_NEXT;
+	return likely(f) ? flow_send(skb, p, f, reason) : VERDICT_NEXT;
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "event.h"
 #include "forward.h"
 #include "inbound.h"
+#include "likely.h"
 #include "maps.h"
 #include "offload.h"
 #include "overlay.h"
@@ -34,7 +35,7 @@ int from_container(struct __sk_buff *skb)
 
 	unmark(skb);
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
-	if (!reason && !p.pass)
+	if (likely(!reason && !p.pass))
 		verdict = carry(skb, &p, resolve_container, &reason);
 	else if (p.pass == PASS_NOT_IPV4)
 		reason = frame_refuse(skb);
@@ -144,7 +145,7 @@ int from_uplink(struct __sk_buff *skb)
 	if (datagram_is_tunnel(skb))
 		return unwrap(skb);
 	reason = packet_parse(skb, ZONE_WIRE, &p);
-	if (!reason && !p.pass)
+	if (likely(!reason && !p.pass))
 		verdict = carry(skb, &p, resolve_uplink, &reason);
 	return done(skb, &p, HOOK_FROM_UPLINK, reason, verdict);
 }
@@ -237,7 +238,7 @@ int to_bridge(struct __sk_buff *skb)
 	unmark(skb);
 	reason = packet_parse(skb, ZONE_LOCAL, &p);
 	p.dev = 0;
-	if (!reason && !p.pass)
+	if (likely(!reason && !p.pass))
 		verdict = carry(skb, &p, resolve_bridge, &reason);
 	return done(skb, &p, HOOK_TO_BRIDGE, reason, verdict);
 }

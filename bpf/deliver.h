@@ -9,6 +9,7 @@
 
 #include "begin.h"
 #include "flow.h"
+#include "likely.h"
 #include "mss.h"
 #include "nat.h"
 #include "offload.h"
@@ -49,30 +50,30 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 	f = flow_find(&p->key, &fresh);
 	if (!f)
 		return NULL;
-	if (strict && f->iif != p->dev)
+	if (unlikely(strict && f->iif != p->dev))
 		return NULL;
 	cfg = config_get();
-	if (cfg && f->epoch != cfg->epoch) {
+	if (unlikely(cfg && f->epoch != cfg->epoch)) {
 		if (!flow_valid(&p->key, f)) {
 			flow_delete(&p->key, f);
 			return NULL;
 		}
 		f->epoch = cfg->epoch;
 	}
-	if (p->tcp_flags & (TH_SYN | TH_FIN | TH_RST)) {
+	if (unlikely(p->tcp_flags & (TH_SYN | TH_FIN | TH_RST))) {
 		if ((f->flags & FLOW_OFFLOAD) || (packet_is_syn(p) && flow_is_closed(f))) {
 			flow_delete(&p->key, f);
 			return NULL;
 		}
 		flow_tcp(&p->key, f, p->tcp_flags);
 	}
-	if (fresh) {
+	if (unlikely(fresh)) {
 		flow_promote(&p->key, f);
 		f = flow_find(&p->key, &fresh);
 		if (!f)
 			return NULL;
 	}
-	if (f->synced != now) {
+	if (unlikely(f->synced != now)) {
 		if ((f->flags & FLOW_OFFLOAD) && !offload_holds(f, now))
 			return NULL;
 		sync = flow_sync(skb, &p->key, f, now, fresh);
@@ -145,7 +146,7 @@ static __always_inline void flow_count_path(struct __sk_buff *skb, const struct 
 		stats_sent(skb, f->src_slot);
 	if (f->dst_id)
 		stats_received(skb, f->dst_slot);
-	if (f->publish_slot || f->path == PATH_OVERLAY)
+	if (unlikely(f->publish_slot || f->path == PATH_OVERLAY))
 		flow_count_more(skb, f);
 }
 
@@ -221,7 +222,7 @@ static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow
 			return VERDICT_DROP;
 		}
 		/* A frame for another host's address is what the bridge sees; the container's stack would not take it. */
-		if (skb->pkt_type != PACKET_HOST)
+		if (unlikely(skb->pkt_type != PACKET_HOST))
 			bpf_skb_change_type(skb, PACKET_HOST);
 		/* As on every other way into a namespace; bpf_redirect_peer does so by itself since kernel 6.11. */
 		skb->mark = 0;
@@ -264,19 +265,19 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 {
 	bool routed = f->flags & FLOW_ROUTED;
 
-	if (f->flags & FLOW_KERNEL) {
+	if (unlikely(f->flags & FLOW_KERNEL)) {
 		p->pass = PASS_RULES;
 		return VERDICT_NEXT;
 	}
-	if (routed && p->ttl <= 1)
+	if (unlikely(routed && p->ttl <= 1))
 		p->pass = PASS_TTL;
-	else if (f->mtu && p->len > f->mtu)
+	else if (unlikely(f->mtu && p->len > f->mtu))
 		p->pass = PASS_MTU;
 	/*
 	 * The kernel has to answer, or to cut it. Where its destination is translated it goes to the stack with that, so that the stack does not
 	 * take it for its own; but with its own source, since one of ours would be a lie there. An offloaded flow it translates itself.
 	 */
-	if (p->pass) {
+	if (unlikely(p->pass)) {
 		if (f->daddr == p->key.daddr || (f->flags & FLOW_OFFLOAD))
 			return VERDICT_NEXT;
 		if (f->saddr != p->key.saddr)
@@ -287,16 +288,16 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 		}
 		routed = false;
 	}
-	if (mss_limit && routed && (p->tcp_flags & TH_SYN))
+	if (mss_limit && unlikely(routed && (p->tcp_flags & TH_SYN)))
 		flow_clamp(skb, p, f);
 	if (routed || f->addr_diff || f->port_diff) {
 		*reason = nat_rewrite(skb, p, f, routed);
-		if (*reason)
+		if (unlikely(*reason))
 			return VERDICT_DROP;
 	}
-	if (routed && p->options)
+	if (unlikely(routed && p->options))
 		flow_record(skb, f);
-	if (p->pass)
+	if (unlikely(p->pass))
 		return VERDICT_NEXT;
 	flow_count(skb, f);
 	return flow_deliver(skb, f, reason);

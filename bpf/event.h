@@ -13,6 +13,7 @@
 #include "deliver.h"
 #include "flow.h"
 #include "global.h"
+#include "likely.h"
 #include "maps.h"
 #include "parse.h"
 #include "scratch.h"
@@ -147,7 +148,7 @@ static __always_inline void event_tell(struct __sk_buff *skb, const struct packe
 	enum monitor_bit wanted = monitor;
 	struct scratch *s;
 
-	if (!wanted || !(wanted & (reason ? MONITOR_DROPS : MONITOR_TRACE)))
+	if (likely(!wanted) || !(wanted & (reason ? MONITOR_DROPS : MONITOR_TRACE)))
 		return;
 	s = scratch_get();
 	if (!s)

@@ -11,6 +11,7 @@
 
 #include "config.h"
 #include "csum.h"
+#include "likely.h"
 #include "maps.h"
 #include "parse.h"
 #include "peer.h"
@@ -34,7 +35,7 @@ static __always_inline struct flow4 *flow_find(const struct flow4_key *key, bool
 	struct flow4 *f = bpf_map_lookup_elem(&flows4, key);
 
 	*fresh = false;
-	if (f)
+	if (likely(f))
 		return f;
 	*fresh = true;
 	return bpf_map_lookup_elem(&flows4_new, key);

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "csum.h"
 #include "flow.h"
+#include "likely.h"
 #include "maps.h"
 #include "parse.h"
 #include "publish.h"
@@ -350,7 +351,7 @@ static __always_inline enum drop_reason nat_rewrite(struct __sk_buff *skb, const
 		if (f->port_diff && bpf_l4_csum_replace(skb, l4 + check, 0, f->port_diff, mangled))
 			return DROP_REWRITE;
 	}
-	if (p->key.proto == IPPROTO_SCTP && f->port_diff && !p->later && !sctp_rewrite(skb, p, f))
+	if (unlikely(p->key.proto == IPPROTO_SCTP) && f->port_diff && !p->later && !sctp_rewrite(skb, p, f))
 		return DROP_REWRITE;
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
@@ -358,7 +359,7 @@ static __always_inline enum drop_reason nat_rewrite(struct __sk_buff *skb, const
 	if ((void *)(ip + 1) > end)
 		return DROP_REWRITE;
 	ip_rewrite(ip, f->saddr, f->daddr, f->addr_diff, ttl);
-	if (p->fragment && ip->id != p->new_id) {
+	if (unlikely(p->fragment) && ip->id != p->new_id) {
 		ip->check = csum_apply(ip->check, (__u32)(__u16)~ip->id + p->new_id);
 		ip->id = p->new_id;
 	}

@@ -16,6 +16,7 @@
 
 #include "global.h"
 #include "icmphdr.h"
+#include "likely.h"
 #include "types.h"
 
 #define IP_MORE_FRAGMENTS 0x2000
@@ -30,6 +31,9 @@
 
 /* Ethernet, IPv4 without options and TCP without options: what lies in the linear part of nearly every packet. */
 #define COMMON_HEADERS (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr))
+
+/* The same with UDP. */
+#define SHORT_HEADERS (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr))
 
 /* SCTP's common header (RFC 9260, section 3.1). */
 #define SCTP_HEADER 12
@@ -137,9 +141,9 @@ static __always_inline enum drop_reason packet_l4(struct packet *p, void *l4, vo
 	case IPPROTO_TCP: {
 		struct tcphdr *tcp = l4;
 
-		if (l4_len < sizeof(*tcp) || (void *)(tcp + 1) > end)
+		if (unlikely(l4_len < sizeof(*tcp) || (void *)(tcp + 1) > end))
 			return DROP_TRUNCATED;
-		if (tcp->doff < 5 || tcp->doff * 4U > l4_len)
+		if (unlikely(tcp->doff < 5 || tcp->doff * 4U > l4_len))
 			return DROP_L4_HEADER;
 		*hlen = tcp->doff * 4;
 		p->key.sport = tcp->source;
@@ -151,10 +155,10 @@ static __always_inline enum drop_reason packet_l4(struct packet *p, void *l4, vo
 		struct udphdr *udp = l4;
 		__u32 len;
 
-		if (l4_len < sizeof(*udp) || (void *)(udp + 1) > end)
+		if (unlikely(l4_len < sizeof(*udp) || (void *)(udp + 1) > end))
 			return DROP_TRUNCATED;
 		len = bpf_ntohs(udp->len);
-		if (len < sizeof(*udp) || (len > l4_len && !p->fragment))
+		if (unlikely(len < sizeof(*udp) || (len > l4_len && !p->fragment)))
 			return DROP_L4_HEADER;
 		*hlen = sizeof(*udp);
 		p->key.sport = udp->source;
@@ -196,6 +200,14 @@ static __always_inline enum drop_reason packet_l4(struct packet *p, void *l4, vo
 	}
 }
 
+/* In: a frame. Out: whether all its headers can be read, though TCP's would not fit: a small datagram's way is short too. */
+static __always_inline bool packet_is_short(void *data, void *end)
+{
+	struct iphdr *ip = data + IP_OFF;
+
+	return data + SHORT_HEADERS <= end && ip->protocol == IPPROTO_UDP && ip->ihl * 4 == sizeof(*ip);
+}
+
 /*
  * In: a frame, and the zone in which its tuple is seen. Out: p filled, or p->pass set for what is not plain IPv4, or the reason why the
  * frame is malformed. Ethernet padding behind the datagram is not looked at.
@@ -207,28 +219,28 @@ static __always_inline enum drop_reason packet_parse(struct __sk_buff *skb, enum
 	void *data, *end;
 	struct iphdr *ip;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present) {
+	if (unlikely(skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)) {
 		p->pass = PASS_NOT_IPV4;
 		return DROP_NONE;
 	}
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
-	if (data + COMMON_HEADERS > end) {
+	if (unlikely(data + COMMON_HEADERS > end) && !packet_is_short(data, end)) {
 		packet_pull(skb, skb->len < COMMON_HEADERS ? skb->len : COMMON_HEADERS);
 		data = (void *)(long)skb->data;
 		end = (void *)(long)skb->data_end;
 	}
 	ip = data + IP_OFF;
-	if ((void *)(ip + 1) > end)
+	if (unlikely((void *)(ip + 1) > end))
 		return DROP_TRUNCATED;
 	ihl = ip->ihl * 4;
 	tot_len = bpf_ntohs(ip->tot_len);
 	/* A packet of more than 64 KiB that offload holds together says 0 (include/net/ip.h, iph_totlen). */
-	if (!tot_len && skb->gso_size)
+	if (unlikely(!tot_len) && skb->gso_size)
 		tot_len = skb->len - IP_OFF;
-	if (ip->version != 4 || ihl < sizeof(*ip) || tot_len < ihl)
+	if (unlikely(ip->version != 4 || ihl < sizeof(*ip) || tot_len < ihl))
 		return DROP_IP_HEADER;
-	if (tot_len > skb->len - IP_OFF)
+	if (unlikely(tot_len > skb->len - IP_OFF))
 		return DROP_TRUNCATED;
 
 	p->key.saddr = ip->saddr;
@@ -246,10 +258,10 @@ static __always_inline enum drop_reason packet_parse(struct __sk_buff *skb, enum
 	p->dev = skb->ifindex;
 	p->tot_len = tot_len;
 	p->len = tot_len;
-	if (p->later)
+	if (unlikely(p->later))
 		return DROP_NONE;
 
-	if (p->options) {
+	if (unlikely(p->options)) {
 		need = p->l4_off + sizeof(struct tcphdr);
 		packet_pull(skb, skb->len < need ? skb->len : need);
 		data = (void *)(long)skb->data;
