@@ -276,7 +276,6 @@ func (d *fakeDatapath) AttachBridge(i int) error { return d.put(i, "bridge") }
 func (d *fakeDatapath) AttachUplink(i int) error { return d.put(i, "uplink") }
 
 func (d *fakeDatapath) AttachOverlay(i int) error { return d.put(i, "overlay") }
-func (d *fakeDatapath) LoadOverlay() error        { return nil }
 func (d *fakeDatapath) AttachNear(i int) error    { return d.put(i, "near") }
 func (d *fakeDatapath) AttachFar(i int) error     { return d.put(i, "far") }
 

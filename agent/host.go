@@ -96,8 +96,6 @@ type Datapath interface {
 	AttachUplink(ifindex int) error
 	AttachOverlay(ifindex int) error
 	AttachNear(ifindex int) error
-	// LoadOverlay loads the programs that attaching a tunnel's devices would load.
-	LoadOverlay() error
 	AttachFar(ifindex int) error
 	AttachSockets() error
 	Detach(ifindex int) error

@@ -23,12 +23,6 @@ func (a *Agent) prepare() {
 	go func(done prepared) {
 		dp, err := a.host.LoadDatapath()
 		if err == nil {
-			if err = dp.LoadOverlay(); err != nil {
-				dp.Close()
-				dp = nil
-			}
-		}
-		if err == nil {
 			a.log.Info("datapath is loaded, and waits to be attached")
 		}
 		done <- loaded{dp, err}

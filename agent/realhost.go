@@ -44,10 +44,12 @@ func realHost(ctx context.Context, o Options) (Host, error) {
 			o.Log.Error("no events: changes are seen at the next resync only", "error", err)
 		}
 	}()
+	settings := o.Settings
+	settings.Overlay = o.Overlay.wanted()
 	return Host{
 		Observer: observer,
 		LoadDatapath: func() (Datapath, error) {
-			return loadKernelDatapath(o.Paths, features, o.Settings, o.Asked, o.Log)
+			return loadKernelDatapath(o.Paths, features, settings, o.Asked, o.Log)
 		},
 		RemoveDatapath:  func() error { return loader.RemoveAll(o.Paths) },
 		RemoveOverlay:   func() error { return removeOverlay(tunnel.Kernel{}, o.Paths) },

@@ -43,6 +43,7 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 {
 	__u32 now = ticks_now();
 	enum flow_sync sync;
+	struct scratch *s;
 	struct config *cfg;
 	struct flow4 *f;
 	bool fresh;
@@ -54,7 +55,10 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 		return NULL;
 	cfg = config_get();
 	if (unlikely(cfg && f->epoch != cfg->epoch)) {
-		if (!flow_valid(&p->key, f)) {
+		s = scratch_get();
+		if (s)
+			s->key = p->key;
+		if (!s || !flow_valid()) {
 			flow_delete(&p->key, f);
 			return NULL;
 		}

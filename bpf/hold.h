@@ -46,21 +46,30 @@ static __always_inline bool hold_is_old(__u32 now, const struct piece4 *piece)
 	return ticks_since(now, piece->seen) > FRAG_SECONDS * ticks_per_second;
 }
 
-/* In: a frame, and its datagram and slot. Out: whether the map has it now. The slot of a piece that is too old is free. */
-static __always_inline bool hold_put(const struct piece4_key *key, const struct piece4 *piece)
+/*
+ * In: in scratch a later piece, in piece_buffer its frame, and a slot of its datagram. Out: 1 where that slot has it now. The slot of a piece that
+ * is too old is free.
+ */
+GLOBAL int hold_put(__u32 slot)
 {
-	struct piece4 *old;
+	struct piece4_key key = {.slot = slot};
+	struct scratch *s = scratch_get();
+	struct piece4 *piece, *old;
+	__u32 zero = 0;
 
-	if (!bpf_map_update_elem(&pieces4, key, piece, BPF_NOEXIST))
-		return true;
-	old = bpf_map_lookup_elem(&pieces4, key);
-	return old && hold_is_old(piece->seen, old) && !bpf_map_update_elem(&pieces4, key, piece, BPF_ANY);
+	piece = bpf_map_lookup_elem(&piece_buffer, &zero);
+	if (!s || !piece)
+		return 0;
+	frag_key(&s->packet, &key.datagram);
+	if (!bpf_map_update_elem(&pieces4, &key, piece, BPF_NOEXIST))
+		return 1;
+	old = bpf_map_lookup_elem(&pieces4, &key);
+	return old && hold_is_old(piece->seen, old) && !bpf_map_update_elem(&pieces4, &key, piece, BPF_ANY);
 }
 
 /* In: in scratch a later piece, and the number of those of its datagram that are kept. Out: whether it is kept now. */
-static __always_inline bool hold_keep(struct __sk_buff *skb, const struct packet *p, __u32 count)
+static __always_inline bool hold_keep(struct __sk_buff *skb, __u32 count)
 {
-	struct piece4_key key = {};
 	struct piece4 *piece;
 	__u32 zero = 0, len = skb->len;
 
@@ -73,11 +82,9 @@ static __always_inline bool hold_keep(struct __sk_buff *skb, const struct packet
 		return false;
 	piece->len = len;
 	piece->seen = ticks_now();
-	frag_key(p, &key.datagram);
 	/* Another CPU may take a slot in between; the next one is as good. */
 	for (__u32 i = 0; i < HOLD_PIECES; i++) {
-		key.slot = i;
-		if (i >= count && hold_put(&key, piece))
+		if (i >= count && hold_put(i))
 			return true;
 	}
 	return false;
@@ -108,7 +115,7 @@ GLOBAL int hold_piece(struct __sk_buff *skb)
 	case FRAG_LEFT:
 		return HOLD_LEAVE;
 	case FRAG_WAITING:
-		if (!hold_keep(skb, &s->packet, frag->count))
+		if (!hold_keep(skb, frag->count))
 			return HOLD_LOST;
 		frag->count++;
 		stats_tally(TALLY_FRAGMENT_HELD, 1);

@@ -167,7 +167,7 @@ GLOBAL int icmp_translate(struct __sk_buff *skb)
 	if (!f || (f->flags & (FLOW_KERNEL | FLOW_OFFLOAD)))
 		return DROP_NONE;
 	cfg = config_get();
-	if (cfg && f->epoch != cfg->epoch && !flow_valid(&s->key, f))
+	if (cfg && f->epoch != cfg->epoch && !flow_valid())
 		return DROP_NONE;
 	if (p->key.zone == ZONE_LOCAL && f->src_id && p->dev && f->iif != p->dev)
 		return DROP_SPOOFED;

@@ -11,33 +11,62 @@
 #include "global.h"
 #include "parse.h"
 
+/* What option_at says instead of where the next one begins. */
+#define OPTIONS_DONE 0
+#define OPTIONS_WRONG (-1)
+
+/* The kind of an option that option_at has found, and where the next one begins. */
+#define OPTION_KIND(at) ((at) >> 8)
+#define OPTION_NEXT(at) ((at) & 0xff)
+
+/* Out: where the options of a packet end, from the start of the frame; 0 where that cannot be read. */
+static __always_inline __u32 options_end(struct __sk_buff *skb)
+{
+	__u8 ihl;
+
+	return bpf_skb_load_bytes(skb, IP_OFF, &ihl, sizeof(ihl)) ? 0 : IP_OFF + (ihl & 0xf) * 4;
+}
+
+/*
+ * In: where an option begins, and where all of them end. Out: what OPTION_KIND and OPTION_NEXT take apart; OPTIONS_DONE behind the last one;
+ * OPTIONS_WRONG where it has no sane length. By itself, so that a verifier looks at it once, and not in every order that options may have.
+ */
+GLOBAL int option_at(struct __sk_buff *skb, __u32 off, __u32 end)
+{
+	__u8 option[2];
+
+	if (off >= end)
+		return OPTIONS_DONE;
+	/* Behind an option in the header's last byte stands layer 4: no length that would do. */
+	if (bpf_skb_load_bytes(skb, off, option, sizeof(option)))
+		return OPTIONS_WRONG;
+	if (option[0] == IPOPT_END)
+		return OPTIONS_DONE;
+	if (option[0] == IPOPT_NOOP)
+		return option[0] << 8 | (off + 1);
+	if (option[1] < 2 || off + option[1] > end)
+		return OPTIONS_WRONG;
+	return option[0] << 8 | (off + option[1]);
+}
+
 /*
  * In: a packet with IP options. Out: 1 where one of them asks for source routing (RFC 791, section 3.1), which nobody may ask of us, or
  * has no sane length.
  */
 GLOBAL int packet_source_routed(struct __sk_buff *skb)
 {
-	__u32 off = IP_OFF + sizeof(struct iphdr), end;
-	__u8 option[2], ihl;
+	__u32 off = IP_OFF + sizeof(struct iphdr), end = options_end(skb);
 
-	if (bpf_skb_load_bytes(skb, IP_OFF, &ihl, sizeof(ihl)))
+	if (!end)
 		return 1;
-	end = IP_OFF + (ihl & 0xf) * 4;
 	for (int i = 0; i < IP_OPTIONS_MAX; i++) {
-		if (off >= end)
+		int at = option_at(skb, off, end);
+
+		if (at == OPTIONS_DONE)
 			return 0;
-		/* Behind an option in the header's last byte stands layer 4: no length that would do. */
-		if (bpf_skb_load_bytes(skb, off, option, sizeof(option)))
+		if (at == OPTIONS_WRONG || OPTION_KIND(at) == IPOPT_LSRR || OPTION_KIND(at) == IPOPT_SSRR)
 			return 1;
-		if (option[0] == IPOPT_END)
-			return 0;
-		if (option[0] == IPOPT_NOOP) {
-			off++;
-			continue;
-		}
-		if (option[0] == IPOPT_LSRR || option[0] == IPOPT_SSRR || option[1] < 2 || off + option[1] > end)
-			return 1;
-		off += option[1];
+		off = OPTION_NEXT(at);
 	}
 	return 0;
 }
@@ -75,26 +104,18 @@ static __always_inline void record_write(struct __sk_buff *skb, __u32 off, __u8 
 /* In: a packet with IP options that is valid, and the host's address on its way. Out: the packet with the address in its record of the route. */
 GLOBAL int options_record(struct __sk_buff *skb, __be32 addr)
 {
-	__u32 off = IP_OFF + sizeof(struct iphdr), end;
-	__u8 option[2], ihl;
+	__u32 off = IP_OFF + sizeof(struct iphdr), end = options_end(skb);
 
-	if (bpf_skb_load_bytes(skb, IP_OFF, &ihl, sizeof(ihl)))
-		return 0;
-	end = IP_OFF + (ihl & 0xf) * 4;
 	for (int i = 0; i < IP_OPTIONS_MAX; i++) {
-		if (off >= end || bpf_skb_load_bytes(skb, off, option, sizeof(option)) || option[0] == IPOPT_END)
+		int at = option_at(skb, off, end);
+
+		if (at == OPTIONS_DONE || at == OPTIONS_WRONG)
 			return 0;
-		if (option[0] == IPOPT_NOOP) {
-			off++;
-			continue;
-		}
-		if (option[1] < 2 || off + option[1] > end)
-			return 0;
-		if (option[0] == IPOPT_RR) {
-			record_write(skb, off, option[1], addr);
+		if (OPTION_KIND(at) == IPOPT_RR) {
+			record_write(skb, off, OPTION_NEXT(at) - off, addr);
 			return 0;
 		}
-		off += option[1];
+		off = OPTION_NEXT(at);
 	}
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "global.h"
 #include "parse.h"
 #include "scratch.h"
 #include "types.h"
@@ -33,7 +34,7 @@ static const __u32 crc32c_bytes[] = {
 #define CRC32C_POWERS (sizeof(crc32c_bytes) / sizeof(crc32c_bytes[0]))
 
 /* In: two polynomials. Out: their product modulo the polynomial. */
-static __always_inline __u32 crc32c_multiply(__u32 a, __u32 b)
+GLOBAL __u32 crc32c_multiply(__u32 a, __u32 b)
 {
 	__u32 product = 0;
 

@@ -7,12 +7,14 @@
 #define EBPFNET_VALID_H
 
 #include "flow.h"
+#include "global.h"
 #include "maps.h"
 #include "offload.h"
 #include "peer.h"
 #include "policy.h"
 #include "publish.h"
 #include "rules.h"
+#include "scratch.h"
 #include "types.h"
 
 /* Out: the endpoint that has the address, if it is still the one with this id, behind this device. */
@@ -90,8 +92,8 @@ static __always_inline enum drop_reason rules_ask_about(const struct endpoint4 *
 	return rules_ask(from, to, &key, daddr, port);
 }
 
-/* In: an entry of either direction, and its key. Out: whether it holds; then it is up to date, but for its epoch. */
-static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
+/* As flow_valid, of an entry and its key. */
+static __always_inline bool valid_entry(const struct flow4_key *key, struct flow4 *f)
 {
 	bool reply = f->flags & FLOW_REPLY;
 	/* The originator's and the target's own addresses, and what the one shows and the other is dialled by. */
@@ -171,6 +173,18 @@ static __noinline bool flow_valid(const struct flow4_key *key, struct flow4 *f)
 	default:
 		return true;
 	}
+}
+
+/* In: in scratch the key of an entry of either direction. Out: 1 where it holds; then it is up to date, but for its epoch. */
+GLOBAL int flow_valid(void)
+{
+	struct scratch *s = scratch_get();
+	struct flow4 *f;
+
+	if (!s)
+		return 0;
+	f = flow_entered(&s->key);
+	return f && valid_entry(&s->key, f);
 }
 
 #endif

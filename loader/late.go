@@ -2,7 +2,6 @@ package loader
 
 import (
 	"fmt"
-	"maps"
 	"path/filepath"
 	"slices"
 
@@ -22,8 +21,11 @@ func (d *Datapath) late() map[string]**ebpf.Program {
 	}
 }
 
-// early takes out of the object what is loaded later: not what is attached already, or kept.
+// early takes out of the object what is loaded later: not what is asked for now, attached already, or kept.
 func (d *Datapath) early(spec *ebpf.CollectionSpec) error {
+	if d.settings.Overlay {
+		return nil
+	}
 	attached, err := d.Attached()
 	if err != nil {
 		return err
@@ -86,14 +88,4 @@ func (d *Datapath) need(name string) (*ebpf.Program, error) {
 	}
 	*place = coll.DetachProgram(name)
 	return *place, nil
-}
-
-// LoadOverlay loads what is loaded when it is attached first, so that to attach it takes no time. It may be called while nothing else is.
-func (d *Datapath) LoadOverlay() error {
-	for _, name := range slices.Sorted(maps.Keys(d.late())) {
-		if _, err := d.need(name); err != nil {
-			return err
-		}
-	}
-	return nil
 }

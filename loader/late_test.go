@@ -58,10 +58,15 @@ func TestLate(t *testing.T) {
 	if own := strangeMaps(t, next.TC.FromOverlay, next.TC.FromUplink, next.TC.FromContainer); len(own) != 0 {
 		t.Errorf("from_overlay has maps that no other program has: %v", own)
 	}
-	if err := d.LoadOverlay(); err != nil {
+	next.Close()
+	s := smallSettings()
+	s.Overlay = true
+	all, err := Load(p, f, s)
+	if err != nil {
 		t.Fatal(err)
 	}
-	loaded("before they are attached", d, names...)
+	t.Cleanup(all.Close)
+	loaded("where they are asked for", all, names...)
 	if err := RemoveAll(p); err != nil {
 		t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ func (c *crowd) renewals(t *testing.T, a *lab.Member) {
 	const span, pause = 6 * time.Second, 60 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	monitor := a.NS.Command(ctx, "ip", "monitor", "link", "address", "route")
+	monitor := a.NS.Command(ctx, "ip", "-4", "monitor", "link", "address", "route")
 	told, err := monitor.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
