@@ -31,6 +31,16 @@
 #define PACKET_HOST 0
 #define PACKET_OTHERHOST 3
 
+/* In: a packet. Out: scratch, with its flow's key there for flow_valid, flow_sync and flow_end; NULL where there is none. */
+static __always_inline struct scratch *flow_name(const struct packet *p)
+{
+	struct scratch *s = scratch_get();
+
+	if (s)
+		s->key = p->key;
+	return s;
+}
+
 /*
  * In: a packet. Out: the entry that carries it, or NULL where there is none that may: then the packet has to be resolved as a first one,
  * with p->nobody set where its flow's next hop does not answer. An entry that was decided under an older configuration, belongs to a closed
@@ -43,7 +53,6 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 {
 	__u32 now = ticks_now();
 	enum flow_sync sync;
-	struct scratch *s;
 	struct config *cfg;
 	struct flow4 *f;
 	bool fresh;
@@ -55,18 +64,16 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 		return NULL;
 	cfg = config_get();
 	if (unlikely(cfg && f->epoch != cfg->epoch)) {
-		s = scratch_get();
-		if (s)
-			s->key = p->key;
-		if (!s || !flow_valid()) {
-			flow_delete(&p->key, f);
+		if (!flow_name(p) || !flow_valid()) {
+			flow_end();
 			return NULL;
 		}
 		f->epoch = cfg->epoch;
 	}
 	if (unlikely(p->tcp_flags & (TH_SYN | TH_FIN | TH_RST))) {
 		if ((f->flags & FLOW_OFFLOAD) || (packet_is_syn(p) && flow_is_closed(f))) {
-			flow_delete(&p->key, f);
+			if (flow_name(p))
+				flow_end();
 			return NULL;
 		}
 		flow_tcp(&p->key, f, p->tcp_flags);
@@ -80,12 +87,14 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 	if (unlikely(f->synced != now)) {
 		if ((f->flags & FLOW_OFFLOAD) && !offload_holds(f, now))
 			return NULL;
-		sync = flow_sync(skb, &p->key, f, now, fresh);
+		if (!flow_name(p))
+			return NULL;
+		sync = flow_sync(skb, now);
 		if (sync == FLOW_SYNC_STAY)
 			return NULL;
 		if (sync != FLOW_SYNC_KEEP) {
 			p->nobody = sync == FLOW_SYNC_NOBODY;
-			flow_delete(&p->key, f);
+			flow_end();
 			return NULL;
 		}
 	}

@@ -186,6 +186,20 @@ static __noinline void flow_delete(const struct flow4_key *key, const struct flo
 		bpf_map_delete_elem(&flows4_new, &pkey);
 }
 
+/* In: in scratch the key of an entry. Removes its flow. */
+GLOBAL int flow_end(void)
+{
+	struct scratch *s = scratch_get();
+	struct flow4 *f;
+
+	if (!s)
+		return 0;
+	f = flow_entered(&s->key);
+	if (f)
+		flow_delete(&s->key, f);
+	return 0;
+}
+
 /*
  * In: an unanswered flow's entry that a packet has just matched. A reply marks both entries as answered; the originator's next packet then
  * moves them to flows4. So a connection is only moved once its handshake is complete, and a flood of first packets never gets there, even
@@ -263,32 +277,34 @@ static __noinline enum flow_sync flow_reroute(struct __sk_buff *skb, const struc
 
 /*
  * Once in a tick in which the flow has packets: the partner is made again if it was pushed out, kept from being pushed out if not, and
- * once in a second the route is looked up anew. Out: what becomes of the entry. It has to be decided again where its route leads
- * elsewhere, or its partner's tuple belongs to another flow now; and where it has had no answer and its next hop is not there either.
+ * once in a second the route is looked up anew. In: in scratch the key of an entry, and now. Out: an enum flow_sync: what becomes of the entry.
+ * It has to be decided again where its route leads elsewhere, or its partner's tuple belongs to another flow now; and where it has had no
+ * answer and its next hop is not there either.
  */
-static __noinline enum flow_sync flow_sync(struct __sk_buff *skb, const struct flow4_key *key, struct flow4 *f, __u32 now, bool fresh)
+GLOBAL int flow_sync(struct __sk_buff *skb, __u32 now)
 {
+	struct scratch *s = scratch_get();
 	struct flow4_key pkey = {};
-	struct scratch *s;
-	struct flow4 *partner;
+	bool fresh, partner_fresh;
+	struct flow4 *f, *partner;
 	enum flow_sync way;
-	bool partner_fresh;
 
+	if (!s)
+		return FLOW_SYNC_KEEP;
+	f = flow_find(&s->key, &fresh);
+	if (!f)
+		return FLOW_SYNC_KEEP;
 	f->seen = now;
 	f->synced = now;
-	flow_partner_key(key, f, &pkey);
+	flow_partner_key(&s->key, f, &pkey);
 	partner = flow_find(&pkey, &partner_fresh);
 	if (partner) {
-		if (!flow_is_partner(key, partner))
+		if (!flow_is_partner(&s->key, partner))
 			return FLOW_SYNC_AGAIN;
 		partner->seen = now;
 	} else if (f->flags & FLOW_OFFLOAD) {
 		return FLOW_SYNC_AGAIN; /* its other half is the kernel's to tell */
 	} else {
-		s = scratch_get();
-		if (!s)
-			return FLOW_SYNC_KEEP;
-		s->key = *key;
 		s->flow = *f;
 		flow_partner(skb);
 		if (fresh)
@@ -298,13 +314,12 @@ static __noinline enum flow_sync flow_sync(struct __sk_buff *skb, const struct f
 	}
 	if ((f->verb == VERB_NEIGH || f->verb == VERB_VXLAN || (f->verb == VERB_DEV && f->path == PATH_OVERLAY)) && ticks_since(now, f->routed) >= ticks_per_second) {
 		f->routed = now;
-		way = flow_reroute(skb, key, f);
+		way = flow_reroute(skb, &s->key, f);
 		if (way == FLOW_SYNC_STAY)
 			f->routed = now - ticks_per_second; /* the next packet asks again */
 		if (way != FLOW_SYNC_KEEP)
 			return way;
-		s = scratch_get();
-		if (s && fresh && !(f->flags & FLOW_REPLY) && s->route.no_neigh)
+		if (fresh && !(f->flags & FLOW_REPLY) && s->route.no_neigh)
 			return FLOW_SYNC_NOBODY;
 	}
 	return FLOW_SYNC_KEEP;

@@ -23,15 +23,12 @@ func (d *Datapath) late() map[string]**ebpf.Program {
 
 // early takes out of the object what is loaded later: not what is asked for now, attached already, or kept.
 func (d *Datapath) early(spec *ebpf.CollectionSpec) error {
-	if d.settings.Overlay {
-		return nil
-	}
 	attached, err := d.Attached()
 	if err != nil {
 		return err
 	}
 	for name := range d.late() {
-		used := false
+		used := d.settings.Overlay && (name == bpf.DatapathProgFromOverlay || name == bpf.DatapathProgToOverlay)
 		for _, h := range attached {
 			used = used || slices.Contains(h.Programs, name)
 		}

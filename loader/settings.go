@@ -27,7 +27,7 @@ type Settings struct {
 	// The largest TCP segment size that a connection across networks may announce, in bytes, beside what its route takes; 0: none is changed.
 	MSS uint16 `json:"mss"`
 
-	// The programs of an overlay are loaded with the others, and not when they are attached first.
+	// The programs of an overlay, but for those of datagrams alone, are loaded with the others, and not when they are attached first.
 	Overlay bool `json:"-"`
 }
 
