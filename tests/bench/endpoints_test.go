@@ -15,7 +15,7 @@ func TestEndpoints(t *testing.T) {
 	m := newMeter(t)
 	sizes := []int{10, 20}
 	if *full {
-		sizes = []int{10, 100}
+		sizes = []int{10, 100, 1_000}
 	}
 	s := study{name: "endpoints", limit: "bare", workloads: []string{tcpRequests, connections}}
 	limit, limits, stock, ours := bare(t, m), map[way]ends{}, map[way]ends{}, map[way]ends{}
@@ -31,7 +31,7 @@ func TestEndpoints(t *testing.T) {
 	s.run(t, m)
 }
 
-// crowded is a host with two containers and n other endpoints on their bridge, which are one namespace's devices.
+// crowded is a host with two containers and n other endpoints on their bridge.
 func crowded(t *testing.T, m meter, n int, w lab.World, attach bool) peer {
 	t.Helper()
 	h := suite.NewHost(t, w)
@@ -41,8 +41,22 @@ func crowded(t *testing.T, m meter, n int, w lab.World, attach bool) peer {
 		in = h.Instance(t)
 		in.Attach(t, "--bridge", lab.Bridge)
 	}
-	// It comes after the instance, and goes before it.
+	// They come after the instance, and go before it.
+	crowd(t, h, n)
+	if attach {
+		awaitEndpoints(t, in, n+2)
+	}
+	return served(t, m, "", h, a, b)
+}
+
+// crowd puts n endpoints on a host's bridge, which are one namespace's devices.
+func crowd(t *testing.T, h *lab.Host, n int) {
+	t.Helper()
 	crowd := h.Machine(t, "crowd")
+	// As in Docker's containers. A thousand neighbours that announce themselves to each other would be what is measured.
+	for _, ns := range []*lab.Netns{h.NS, crowd} {
+		ns.SetSysctl(t, "net/ipv6/conf/default/disable_ipv6", "1")
+	}
 	var host, there strings.Builder
 	for i := range n {
 		fmt.Fprintf(&host, "link add v%d type veth peer name e%[1]d netns %s\nlink set v%[1]d master %[3]s up\n", i, crowd.Name, lab.Bridge)
@@ -50,15 +64,17 @@ func crowded(t *testing.T, m meter, n int, w lab.World, attach bool) peer {
 	}
 	load(t, h.NS, host.String(), "ip", "-batch", "-")
 	load(t, crowd, there.String(), "ip", "-batch", "-")
-	if attach {
-		lab.Eventually(t, 5*time.Minute, func() error {
-			var all []api.Endpoint
-			in.JSON(t, &all, "endpoint", "list")
-			if len(all) < n+2 {
-				return fmt.Errorf("%d endpoints, want %d", len(all), n+2)
-			}
-			return nil
-		})
-	}
-	return served(t, m, "", h, a, b)
+}
+
+// awaitEndpoints waits until an instance knows at least n.
+func awaitEndpoints(t *testing.T, in *lab.Instance, n int) {
+	t.Helper()
+	lab.Eventually(t, time.Minute, func() error {
+		var all []api.Endpoint
+		in.JSON(t, &all, "endpoint", "list")
+		if len(all) < n {
+			return fmt.Errorf("%d endpoints, want %d", len(all), n)
+		}
+		return nil
+	})
 }

@@ -59,8 +59,9 @@ func TestTimes(t *testing.T) {
 	for _, on := range hosts {
 		h := suite.NewHost(t, on.world, on.flags...)
 		c := h.Run(t, "c")
+		var in *lab.Instance
 		if on.attach {
-			in := h.Instance(t)
+			in = h.Instance(t)
 			in.Attach(t, "--bridge", lab.Bridge)
 			in.Await(t, c)
 			for _, n := range []int{1, many, more} {
@@ -93,6 +94,17 @@ func TestTimes(t *testing.T) {
 			add(removed, on.name, stop...)
 		}
 		add("first answer of a published port after the container's start", on.name, firstAnswers(t, h, 3**rounds)...)
+		if on.attach {
+			crowd(t, h, many)
+			awaitEndpoints(t, in, many)
+			var on, off []float64
+			for range min(*rounds, 5) {
+				off = append(off, seconds(func() { in.Run(t, "detach", "--bridge", lab.Bridge) }))
+				on = append(on, seconds(func() { in.Attach(t, "--bridge", lab.Bridge) }))
+			}
+			add(fmt.Sprintf("attach to a bridge with %d endpoints", many), "ebpfnet", on...)
+			add(fmt.Sprintf("detach from it (%d endpoints)", many), "ebpfnet", off...)
+		}
 	}
 	table := timesTable(all, memory)
 	fmt.Print(table)
