@@ -20,6 +20,7 @@ const outage = time.Second
 func TestMigrate(t *testing.T) {
 	for _, c := range []struct{ name, config string }{
 		{"vxlan", `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan"}}`},
+		{"host-gw", `{"Network":"10.200.0.0/16","Backend":{"Type":"host-gw"}}`},
 		{"udp", `{"Network":"10.200.0.0/16","Backend":{"Type":"udp"}}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
