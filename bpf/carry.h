@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "begin.h"
+#include "datagram.h"
 #include "deliver.h"
 #include "event.h"
 #include "flow.h"
@@ -52,7 +53,7 @@ static __always_inline int done(struct __sk_buff *skb, const struct packet *p, e
 		stats_pass(skb, p->pass);
 		return VERDICT_NEXT;
 	}
-	return verdict;
+	return unlikely(verdict == VERDICT_WRAP) ? datagram_send(skb) : verdict;
 }
 
 /* As done, for the hooks where the endpoint that sends is known by its device. */
@@ -64,7 +65,7 @@ static __always_inline int done_container(struct __sk_buff *skb, const struct pa
 	if (unlikely(reason || (p->pass && p->pass != PASS_NOT_IPV4))) {
 		veth = bpf_map_lookup_elem(&veths, &dev);
 		if (veth && veth->id)
-			reason ? stats_sent_dropped(skb, veth->slot) : stats_sent(skb, veth->slot);
+			reason ? stats_sent_dropped(skb, veth->slot) : stats_sent(skb, veth->slot, stats_packets(skb));
 	}
 	/* What a stranger behind the veth sends is for from_bridge to look at. */
 	if (unlikely(p->pass && p->pass != PASS_UNKNOWN_SOURCE))

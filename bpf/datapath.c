@@ -101,7 +101,7 @@ int to_container(struct __sk_buff *skb)
 	if (skb->ingress_ifindex)
 		offload_witness(skb, veth->bridge, ZONE_LOCAL);
 	if (veth->id)
-		stats_received(skb, veth->slot);
+		stats_received(skb, veth->slot, stats_packets(skb));
 	return VERDICT_NEXT;
 }
 
@@ -120,15 +120,19 @@ GLOBAL int refuse(struct __sk_buff *skb, __u32 reason)
 	return 0;
 }
 
-/* In: a datagram for the tunnel of this host. Out: the verdict that lets what it holds come in again, or VERDICT_DROP. */
-static __always_inline int unwrap(struct __sk_buff *skb)
+/*
+ * In: a datagram for the tunnel of this host. Out: the ifindex of the device that the stack's answers leave by, with the packet that it held in its
+ * place; or 0, with it counted and told as dropped. It stands by itself because the verifier goes twice through what follows it otherwise.
+ */
+GLOBAL int unwrap(struct __sk_buff *skb)
 {
 	enum drop_reason reason = datagram_open(skb);
+	struct overlay *o = overlay_get();
 
-	if (!reason)
-		return VERDICT_REDIRECT;
-	refuse(skb, reason);
-	return VERDICT_DROP;
+	if (!reason && o)
+		return o->ifindex;
+	refuse(skb, reason ? reason : DROP_NOT_PEER);
+	return 0;
 }
 
 /* The wire. */
@@ -138,16 +142,23 @@ int from_uplink(struct __sk_buff *skb)
 	int verdict = VERDICT_NEXT;
 	enum drop_reason reason;
 	struct packet p = {};
+	__u32 dev = skb->ifindex;
 
 	/* A device that listens to all also shows the frames that are for others. */
 	if (skb->pkt_type == PACKET_OTHERHOST)
 		return verdict;
-	if (datagram_is_tunnel(skb))
-		return unwrap(skb);
+	/* What came in a datagram is from here on as if it came by the device that the answers leave by. */
+	if (datagram_is_tunnel(skb)) {
+		dev = unwrap(skb);
+		if (!dev)
+			return VERDICT_DROP;
+	}
 	reason = packet_parse(skb, ZONE_WIRE, &p);
+	p.dev = dev;
 	if (likely(!reason && !p.pass))
 		verdict = carry(skb, &p, resolve_uplink, &reason);
-	return done(skb, &p, HOOK_FROM_UPLINK, reason, verdict);
+	verdict = done(skb, &p, p.dev == skb->ifindex ? HOOK_FROM_UPLINK : HOOK_FROM_PEER, reason, verdict);
+	return verdict == VERDICT_NEXT && p.dev != skb->ifindex ? datagram_leave(skb, p.dev) : verdict;
 }
 
 /* What leaves by an uplink without having been translated: the host's own, and what the stack forwards for a container. */
@@ -262,22 +273,14 @@ int from_overlay(struct __sk_buff *skb)
 	return done(skb, &p, HOOK_FROM_OVERLAY, reason, verdict);
 }
 
-/* What was opened: it comes in by the near end of the pair of devices that the answers leave by. */
+/* What came in a datagram, was looked at then, and is for the stack: by the near end of the pair of devices that the stack's answers leave by. */
 SEC("tc")
 int from_peer(struct __sk_buff *skb)
 {
-	int verdict = VERDICT_NEXT;
-	enum drop_reason reason;
-	struct packet p = {};
-
-	if (unmark(skb) != MARK_OPENED)
-		return verdict;
 	/* The frame is still the one that the datagram came in, for the uplink's address. */
-	bpf_skb_change_type(skb, PACKET_HOST);
-	reason = packet_parse(skb, ZONE_WIRE, &p);
-	if (!reason && !p.pass)
-		verdict = carry(skb, &p, resolve_tunnel, &reason);
-	return done(skb, &p, HOOK_FROM_PEER, reason, verdict);
+	if (unmark(skb) == MARK_OPENED)
+		bpf_skb_change_type(skb, PACKET_HOST);
+	return VERDICT_NEXT;
 }
 
 /*

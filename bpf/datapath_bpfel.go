@@ -343,11 +343,11 @@ const (
 )
 
 type DatapathPeer4 struct {
-	_    structs.HostLayout
-	Addr uint32
-	Kind DatapathPeerKind
-	Mac  [6]uint8
-	Pad  uint8
+	_     structs.HostLayout
+	Addr  uint32
+	Kind  DatapathPeerKind
+	Mac   [6]uint8
+	Flags DatapathPeerFlag
 }
 
 type DatapathPeerCounters struct {
@@ -357,6 +357,12 @@ type DatapathPeerCounters struct {
 	Seen uint32
 	Pad  uint32
 }
+
+type DatapathPeerFlag uint8
+
+const (
+	DatapathPeerFlagPEER_EBPFNET DatapathPeerFlag = 1
+)
 
 type DatapathPeerHost4 struct {
 	_      structs.HostLayout
@@ -592,11 +598,12 @@ type DatapathUplink4 struct {
 type DatapathVerb uint8
 
 const (
-	DatapathVerbVERB_STACK DatapathVerb = 0
-	DatapathVerbVERB_PEER  DatapathVerb = 1
-	DatapathVerbVERB_DEV   DatapathVerb = 2
-	DatapathVerbVERB_NEIGH DatapathVerb = 3
-	DatapathVerbVERB_VXLAN DatapathVerb = 4
+	DatapathVerbVERB_STACK    DatapathVerb = 0
+	DatapathVerbVERB_PEER     DatapathVerb = 1
+	DatapathVerbVERB_DEV      DatapathVerb = 2
+	DatapathVerbVERB_NEIGH    DatapathVerb = 3
+	DatapathVerbVERB_VXLAN    DatapathVerb = 4
+	DatapathVerbVERB_DATAGRAM DatapathVerb = 5
 )
 
 type DatapathVeth struct {

@@ -26,6 +26,7 @@
 #define VERDICT_NEXT (-1)
 #define VERDICT_REDIRECT 7 /* TCX_REDIRECT and TC_ACT_REDIRECT: what bpf_redirect and its like answer */
 #define VERDICT_DROP 2 /* TCX_DROP and TC_ACT_SHOT */
+#define VERDICT_WRAP 100 /* ours: datagram_send has the verdict, once all is told of the packet as it is */
 
 /* linux/if_packet.h */
 #define PACKET_HOST 0
@@ -151,14 +152,14 @@ static __noinline void flow_count_more(struct __sk_buff *skb, const struct flow4
 		flow_count_peer(skb, f);
 }
 
-/* Counts a packet under its flow's bridge, path, endpoints, published port and peer. */
-static __always_inline void flow_count_path(struct __sk_buff *skb, const struct flow4 *f)
+/* Counts a frame under its flow's bridge, path, endpoints, published port and peer, as so many packets. */
+static __always_inline void flow_count_path(struct __sk_buff *skb, const struct flow4 *f, __u32 packets)
 {
-	stats_path(skb, f->bridge_slot, f->path);
+	stats_path(skb, f->bridge_slot, f->path, packets);
 	if (f->src_id)
-		stats_sent(skb, f->src_slot);
+		stats_sent(skb, f->src_slot, packets);
 	if (f->dst_id)
-		stats_received(skb, f->dst_slot);
+		stats_received(skb, f->dst_slot, packets);
 	if (unlikely(f->publish_slot || f->path == PATH_OVERLAY))
 		flow_count_more(skb, f);
 }
@@ -166,11 +167,13 @@ static __always_inline void flow_count_path(struct __sk_buff *skb, const struct 
 /* Counts a packet that its flow carries. */
 static __always_inline void flow_count(struct __sk_buff *skb, struct flow4 *f)
 {
+	__u32 packets = stats_packets(skb);
+
 	if (count_packets) {
-		__sync_fetch_and_add(&f->packets, stats_packets(skb));
+		__sync_fetch_and_add(&f->packets, packets);
 		__sync_fetch_and_add(&f->bytes, skb->len);
 	}
-	flow_count_path(skb, f);
+	flow_count_path(skb, f, packets);
 }
 
 /* In: a packet with IP options that crosses the host, and its entry. The host writes itself into its record of the route. */
@@ -221,11 +224,13 @@ static __always_inline int flow_wrap(struct __sk_buff *skb, const struct flow4 *
 }
 
 /*
- * In: a translated packet and its entry. Out: the TC verdict that sends it on its way, or VERDICT_DROP with the reason in *reason.
+ * In: a translated packet and its entry. Out: the TC verdict that sends it on its way, or VERDICT_DROP with the reason in *reason; or
+ * VERDICT_WRAP with the way in scratch.
  */
 static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow4 *f, enum drop_reason *reason)
 {
 	struct bpf_redir_neigh neigh = {};
+	struct scratch *s;
 	__u32 oif = f->oif;
 
 	switch (f->verb) {
@@ -250,6 +255,15 @@ static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow
 		return bpf_redirect_neigh(oif, &neigh, sizeof(neigh), 0);
 	case VERB_VXLAN:
 		return flow_wrap(skb, f, reason);
+	case VERB_DATAGRAM:
+		s = scratch_get();
+		if (!s) {
+			*reason = DROP_REWRITE;
+			return VERDICT_DROP;
+		}
+		s->route.oif = oif;
+		s->route.nexthop = f->nexthop;
+		return VERDICT_WRAP;
 	default:
 		packet_mark(skb, MARK_LEFT);
 		return VERDICT_NEXT;
@@ -319,7 +333,7 @@ static __always_inline int flow_send(struct __sk_buff *skb, struct packet *p, st
 /* In: an ICMP error that is translated already, and the entry of the flow it is about, which it does not refresh. Out: as flow_deliver. */
 static __always_inline int flow_send_error(struct __sk_buff *skb, const struct flow4 *f, enum drop_reason *reason)
 {
-	flow_count_path(skb, f);
+	flow_count_path(skb, f, 1);
 	return flow_deliver(skb, f, reason);
 }
 

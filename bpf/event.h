@@ -83,6 +83,7 @@ static __always_inline void event_ends(struct __sk_buff *skb, const struct flow4
 GLOBAL int event_write(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
+	__u32 dev = skb->ifindex;
 	struct event *e;
 	struct flow4 *f;
 	__u64 captured;
@@ -90,6 +91,10 @@ GLOBAL int event_write(struct __sk_buff *skb)
 
 	if (!s)
 		return 0;
+	/* The verifier wants the field at an offset from the context itself, and not whichever of two addresses. */
+	asm volatile("" : "+r"(dev));
+	if (s->event.hook == HOOK_FROM_PEER)
+		dev = s->packet.dev;
 	/* An error about a flow is told with that flow, whose key it has left in scratch. */
 	f = flow_entered(s->packet.icmp_other ? &s->key : &s->packet.key);
 	ip = s->packet.pass != PASS_NOT_IPV4;
@@ -104,10 +109,10 @@ GLOBAL int event_write(struct __sk_buff *skb)
 	__builtin_memset(e, 0, offsetof(struct event, data));
 	e->time = bpf_ktime_get_ns();
 	e->before = s->packet.key;
-	e->ifindex = skb->ifindex;
+	e->ifindex = dev;
 	e->len = skb->len;
 	e->hook = s->event.hook;
-	e->verdict = s->event.drop ? VERDICT_DROP : s->event.verdict;
+	e->verdict = s->event.drop ? VERDICT_DROP : s->event.verdict == VERDICT_WRAP ? VERDICT_REDIRECT : s->event.verdict;
 	e->drop = s->event.drop;
 	e->pass = e->drop ? PASS_NONE : s->packet.pass;
 	e->rule = s->packet.judged ? s->ask.rule : 0;

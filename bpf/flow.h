@@ -312,7 +312,7 @@ GLOBAL int flow_sync(struct __sk_buff *skb, __u32 now)
 		else
 			bpf_map_update_elem(&flows4, &s->partner_key, &s->partner, BPF_NOEXIST);
 	}
-	if ((f->verb == VERB_NEIGH || f->verb == VERB_VXLAN || (f->verb == VERB_DEV && f->path == PATH_OVERLAY)) && ticks_since(now, f->routed) >= ticks_per_second) {
+	if ((f->verb >= VERB_NEIGH || (f->verb == VERB_DEV && f->path == PATH_OVERLAY)) && ticks_since(now, f->routed) >= ticks_per_second) {
 		f->routed = now;
 		way = flow_reroute(skb, &s->key, f);
 		if (way == FLOW_SYNC_STAY)

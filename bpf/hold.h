@@ -100,7 +100,7 @@ GLOBAL int hold_piece(struct __sk_buff *skb)
 	struct frag4 *frag;
 
 	/* The tunnel's own header would be gone when the piece comes in again; and what comes by it keeps its addresses. */
-	if (!s || (o && o->ifindex == skb->ifindex))
+	if (!s || (o && o->ifindex == s->packet.dev))
 		return HOLD_LEAVE;
 	frag_key(&s->packet, &key);
 	fresh.seen = ticks_now();
@@ -133,12 +133,13 @@ GLOBAL int hold_release(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
 	struct piece4_key key = {};
-	__u32 dev = skb->ifindex, len;
 	struct piece4 *piece;
 	struct frag4 *frag;
+	__u32 dev, len;
 
 	if (!s)
 		return 0;
+	dev = s->packet.dev;
 	frag_key(&s->packet, &key.datagram);
 	frag = bpf_map_lookup_elem(&frags4, &key.datagram);
 	if (!frag || frag->state != FRAG_WAITING || frag_is_old(frag))

@@ -83,7 +83,7 @@ static __noinline enum drop_reason resolve_direct(struct __sk_buff *skb, struct 
 	return nat_allocate(skb);
 }
 
-/* A packet from an uplink: for a published port, or not for us. */
+/* A packet from an uplink: for a published port, or not for us; or, where it came in a datagram, out of the tunnel. */
 GLOBAL int resolve_uplink(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
@@ -98,6 +98,8 @@ GLOBAL int resolve_uplink(struct __sk_buff *skb)
 	if (!s)
 		return DROP_FLOW_TABLE;
 	p = &s->packet;
+	if (p->dev != skb->ifindex)
+		return addr_is_multicast(p->key.daddr) ? DROP_NO_PEER : resolve_from_peer(skb, p, s);
 	p->pass = PASS_NOT_OURS;
 	if (addr_is_multicast(p->key.daddr))
 		return DROP_NONE;

@@ -72,14 +72,14 @@ static __noinline enum drop_reason resolve_from_peer(struct __sk_buff *skb, stru
 	p->pass = PASS_NONE;
 	reason = policy_in(bridge);
 	if (!reason && pub)
-		reason = publish_refuse(pub, p->key.saddr, skb->ifindex);
+		reason = publish_refuse(pub, p->key.saddr, p->dev);
 	if (!reason)
 		reason = rules_ask(NULL, to, &p->key, pub ? pub->addr : p->key.daddr, pub ? pub->port : p->key.dport);
 	if (reason)
 		return reason;
 	if (packet_is_flowless(p))
 		return DROP_NONE;
-	f = flow_begin(s, p, PATH_OVERLAY, skb->ifindex);
+	f = flow_begin(s, p, PATH_OVERLAY, p->dev);
 	flow_to(f, to, bridge);
 	f->flags = FLOW_ROUTED;
 	f->partner_verb = VERB_VXLAN;

@@ -82,17 +82,24 @@ static __always_inline bool peer_way(struct __sk_buff *skb, struct flow4 *f, __b
 	o = overlay_get();
 	if (!o || !o->ifindex)
 		return false;
-	/* What is for a datagram gets it behind that device, as what the host sends does. */
+	/* A receiver of flannel's takes packets that are finished. They are behind that device, where what the host sends gets its datagram too. */
 	f->verb = peer->kind == PEER_UDP ? VERB_DEV : VERB_VXLAN;
 	overhead = peer->kind == PEER_UDP ? UDP_OVERHEAD : VXLAN_OVERHEAD;
 	f->nexthop = peer->addr;
 	f->oif = o->ifindex;
 	f->mtu = o->mtu;
-	/* A smaller path MTU on the way to the host is a smaller one for what is wrapped. */
-	if (peer_route(skb, s, peer->addr, dev) && s->route.mtu > overhead && s->route.mtu - overhead < f->mtu)
-		f->mtu = s->route.mtu - overhead;
 	__builtin_memcpy(f->dmac, peer->mac, sizeof(f->dmac));
 	__builtin_memcpy(f->smac, o->mac, sizeof(f->smac));
+	if (!peer_route(skb, s, peer->addr, dev))
+		return true;
+	/* A smaller path MTU on the way to the host is a smaller one for what is wrapped. */
+	if (s->route.mtu > overhead && s->route.mtu - overhead < f->mtu)
+		f->mtu = s->route.mtu - overhead;
+	if (f->verb == VERB_DEV && (peer->flags & PEER_EBPFNET)) {
+		f->verb = VERB_DATAGRAM;
+		f->oif = s->route.oif;
+		f->nexthop = s->route.nexthop;
+	}
 	return true;
 }
 

@@ -28,13 +28,14 @@ enum flow_path {
 	PATH_MAX = 5,
 } BYTE_ENUM;
 
-/* What to do with a packet of a known flow once it is translated. */
+/* What to do with a packet of a known flow once it is translated. From VERB_NEIGH on it leaves the host, by a route that is looked up anew. */
 enum verb {
 	VERB_STACK = 0, /* leave it on its way through the host's stack */
 	VERB_PEER = 1,	/* into the namespace behind the veth oif */
 	VERB_DEV = 2,	/* out of the veth oif, link-layer header as it is */
 	VERB_NEIGH = 3, /* out of oif to the neighbour nexthop, whose address the kernel resolves */
 	VERB_VXLAN = 4, /* into the VXLAN device oif, for the tunnel endpoint dmac of the host nexthop */
+	VERB_DATAGRAM = 5, /* in a UDP datagram out of oif to the neighbour nexthop, on the way to the host that has the destination */
 } BYTE_ENUM;
 
 /* Bits of flow4.flags. */
@@ -54,7 +55,7 @@ enum flow_flag {
 enum mark {
 	MARK_LEFT = 0xeb01, /* from_container has left it to the stack */
 	MARK_DONE = 0xeb02, /* translated and counted */
-	MARK_OPENED = 0xeb03, /* it came in a datagram of the host that has its source */
+	MARK_OPENED = 0xeb03, /* it came in a datagram of the host that has its source, and is for the stack */
 };
 
 /* Bits of flow4.tcp, kept alike in both entries of a flow. "Reply" is the answering side. */
@@ -91,8 +92,8 @@ struct flow4 {
 	enum flow_flag flags;
 	enum tcp_seen tcp;
 	__u32 iif;	/* where this direction's packets come in; a container's must */
-	__u32 oif;	/* where they go, for VERB_PEER, VERB_DEV and VERB_NEIGH */
-	__be32 nexthop; /* for VERB_NEIGH and VERB_VXLAN */
+	__u32 oif;	/* where they go, for all but VERB_STACK */
+	__be32 nexthop; /* for VERB_NEIGH, VERB_VXLAN and VERB_DATAGRAM */
 	__u8 dmac[6];	/* for VERB_PEER where FLOW_ROUTED, and VERB_VXLAN */
 	__u8 smac[6];
 	__u32 addr_diff; /* checksum difference of the addresses, and of the ports (bpf_csum_diff) */
@@ -293,12 +294,17 @@ enum peer_kind {
 	PEER_UDP = 3,	/* as all that a UDP datagram holds */
 } BYTE_ENUM;
 
+/* Bits of peer4.flags. */
+enum peer_flag {
+	PEER_EBPFNET = 1 << 0, /* it runs a datapath of ours: a datagram may reach it with all the segments in it that the kernel sends as one */
+} BYTE_ENUM;
+
 /* Another host's share of the network, and where the host is. The network's own prefix has an entry too, of PEER_NONE. */
 struct peer4 {
 	__be32 addr; /* of the host; 0 with PEER_NONE */
 	enum peer_kind kind;
 	__u8 mac[6]; /* of its tunnel endpoint */
-	__u8 pad;
+	enum peer_flag flags;
 };
 
 /* An address of another host itself. Key of peer_hosts4. */

@@ -79,6 +79,10 @@ func (c *compiler) addPeers() {
 		}
 		near := o.Near[p.Public]
 		entry := bpf.Peer{Addr: bpf.Addr(p.Public), Kind: tunnelKind(o.Kind), Mac: macArray(p.MAC)}
+		// What only another ebpfnet takes may be sent to who says to be one.
+		if p.Node != "" {
+			entry.Flags |= bpf.DatapathPeerFlagPEER_EBPFNET
+		}
 		if o.Kind == overlay.HostGW || near && o.Direct {
 			entry.Kind = bpf.DatapathPeerKindPEER_DIRECT
 		}

@@ -175,7 +175,7 @@ func (t *Trace) flow(entry *maps.FlowEntry, e *bpf.Event, known bool) {
 				t.out.To = ep.Name
 			}
 		}
-	case bpf.DatapathVerbVERB_NEIGH, bpf.DatapathVerbVERB_VXLAN:
+	case bpf.DatapathVerbVERB_NEIGH, bpf.DatapathVerbVERB_VXLAN, bpf.DatapathVerbVERB_DATAGRAM:
 		t.out.Device, t.out.NextHop = name, bpf.ToAddr(f.Nexthop).String()
 		t.step("route", "by %s to %s", name, t.out.NextHop)
 	}

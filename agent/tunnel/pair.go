@@ -28,7 +28,7 @@ func FarName(name string) string {
 
 // EnsurePair makes a pair of devices, or what is wrong with it right. What is sent into the near end leaves it in packets of its MTU that have
 // whole checksums, because the near end offers the kernel no help with either, and comes in by the far end, where a program puts each into a
-// datagram. Out: their ifindexes, and what had to be done, empty for nothing.
+// datagram. That is for receivers of flannel's, and for what the host itself sends. Out: their ifindexes, and what had to be done, empty for nothing.
 func (d *Device) EnsurePair() (near, far int, done string, err error) {
 	link, err := netlink.LinkByName(d.Name)
 	var missing netlink.LinkNotFoundError

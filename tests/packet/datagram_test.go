@@ -1,7 +1,6 @@
 package packet
 
 import (
-	"bytes"
 	"testing"
 
 	"github.com/ebpfnet/ebpfnet/bpf"
@@ -19,6 +18,17 @@ func (w *world) datagrams(s *state.State) {
 		}
 	}
 	s.Overlay.Port, s.Overlay.Kind, s.Overlay.Mtu, s.Overlay.Vni = bpf.Port(8285), bpf.DatapathPeerKindPEER_UDP, 1472, 0
+}
+
+// ours is datagrams where the host behind 10.200.2.0/24 is one of ours.
+func (w *world) ours(s *state.State) {
+	w.datagrams(s)
+	for key, p := range s.Peers {
+		if p.Kind == bpf.DatapathPeerKindPEER_UDP {
+			p.Flags = bpf.DatapathPeerFlagPEER_EBPFNET
+			s.Peers[key] = p
+		}
+	}
 }
 
 // datagram is a packet as a host sends it to another (tos is the outer header's).
@@ -48,7 +58,18 @@ func testDatagrams(t *testing.T, d *datapath) {
 	const own, far = "198.51.100.1", "198.51.100.7"
 	out := tcp("172.17.0.2:40000", "10.200.2.5:80", "S")
 	in := tcp("10.200.2.5:50000", "172.17.0.2:80", "S")
-	opened := func(f frame) outcome { return outcome{verdict: verdictRedirect, out: framed(f)} }
+	opened := func(f frame) outcome { return redirected("br0 overlay", f.withTTL(63).macs(d.w.gateway("c1"))) }
+	wrapped := func(f frame, tos uint8) outcome {
+		return redirected("br0 overlay", datagram(f.withTTL(63), own, far, tos))
+	}
+	inFlows := []string{
+		"new wire tcp 10.200.2.5:50000>172.17.0.2:80 peer c1",
+		"new local tcp 172.17.0.2:80>10.200.2.5:50000 dev lan0",
+	}
+	oursFlows := []string{
+		"new local tcp 172.17.0.2:40000>10.200.2.5:80 datagram up0",
+		"new wire tcp 10.200.2.5:80>172.17.0.2:40000 peer c1",
+	}
 	outFlows := []string{
 		"new local tcp 172.17.0.2:40000>10.200.2.5:80 dev lan0",
 		"new wire tcp 10.200.2.5:80>172.17.0.2:40000 peer c1",
@@ -95,19 +116,72 @@ func testDatagrams(t *testing.T, d *datapath) {
 		},
 		{
 			name: "J-1 out of the datagram into the container", change: d.w.datagrams,
-			hook: fromUplink("up0"), in: datagram(in, far, own, 0), want: opened(in),
+			hook: fromUplink("up0"), in: datagram(in, far, own, 0), want: opened(in), flows: inFlows,
 		},
 		{
 			name: "J-8 congestion on the way is told inside", change: d.w.datagrams,
-			hook: fromUplink("up0"), in: datagram(in.tos(0x02), far, own, 3), want: opened(in.tos(0x03)),
+			hook: fromUplink("up0"), in: datagram(in.tos(0x02), far, own, 3), want: opened(in.tos(0x03)), flows: inFlows,
 		},
 		{
 			name: "J-8 congestion inside stays", change: d.w.datagrams,
-			hook: fromUplink("up0"), in: datagram(in.tos(0x03), far, own, 2), want: opened(in.tos(0x03)),
+			hook: fromUplink("up0"), in: datagram(in.tos(0x03), far, own, 2), want: opened(in.tos(0x03)), flows: inFlows,
 		},
 		{
 			name: "J-8 no congestion", change: d.w.datagrams,
-			hook: fromUplink("up0"), in: datagram(in.tos(0xb9), far, own, 1), want: opened(in.tos(0xb9)),
+			hook: fromUplink("up0"), in: datagram(in.tos(0xb9), far, own, 1), want: opened(in.tos(0xb9)), flows: inFlows,
+		},
+		{
+			name: "out of the datagram for another host's container", change: d.w.datagrams,
+			hook: fromUplink("up0"), in: datagram(in.to("10.200.3.5:80"), far, own, 0), want: dropped("no_peer"),
+		},
+		{
+			name: "M-1 out of the datagram, longer than it", change: d.w.datagrams,
+			hook: fromUplink("up0"), in: datagram(in.put16(16, 200).refresh(), far, own, 0), want: dropped("truncated"),
+		},
+		{
+			name: "D-5 several datagrams in a row are not one with several segments", change: d.w.datagrams,
+			hook: fromUplink("up0"), in: datagram(udp("10.200.2.5:50000", "172.17.0.2:80").data(make([]byte, 200)), far, own, 0).gso(100, 2),
+			want: dropped("rewrite"),
+		},
+		{
+			name: "D-5 nor are two of a TCP connection", change: d.w.datagrams,
+			hook: fromUplink("up0"), in: datagram(in, far, own, 0).data(append(in.bytes()[14:], make([]byte, 100)...)).gso(68, 3), want: dropped("rewrite"),
+		},
+		{
+			name: "J-1 to a host of ours", change: d.w.ours,
+			hook: fromContainer("c1"), in: out, want: wrapped(out, 0), flows: oursFlows,
+		},
+		{
+			name: "J-1 to a host of ours, a known flow", change: d.w.ours,
+			before: []sent{{fromContainer("c1"), out}},
+			hook:   fromContainer("c1"), in: out.data(make([]byte, 1000)), want: wrapped(out.data(make([]byte, 1000)), 0), flows: oursFlows,
+		},
+		{
+			name: "J-8 congestion, to a host of ours", change: d.w.ours,
+			hook: fromContainer("c1"), in: out.tos(0xbb), want: wrapped(out.tos(0xbb), 3), flows: oursFlows,
+		},
+		{
+			name: "J-2 too big, to a host of ours", change: d.w.ours,
+			before: []sent{{fromContainer("c1"), out}},
+			hook:   fromContainer("c1"), in: tcp("172.17.0.2:40000", "10.200.2.5:80", "A").data(make([]byte, 1433)),
+			want: passed("mtu"), flows: oursFlows,
+		},
+		{
+			// The kernel knows of no packet of a test that it is a TCP connection's segments, and takes it for a UDP socket's.
+			name: "D-5 segments that cannot be wrapped as they are take the way of what is finished first", change: d.w.ours,
+			before: []sent{{fromContainer("c1"), out}},
+			hook:   fromContainer("c1"), in: tcp("172.17.0.2:40000", "10.200.2.5:80", "A").data(make([]byte, 2864)).gso(1432, 2),
+			want:  redirected("br0 overlay", tcp("172.17.0.2:40000", "10.200.2.5:80", "A").data(make([]byte, 2864)).withTTL(63).gso(1432, 2)),
+			flows: oursFlows,
+		},
+		{
+			name: "from a bridge that the other hosts do not know, to a host of ours", change: d.w.ours,
+			hook: fromContainer("d1"), in: tcp("172.18.0.2:40000", "10.200.2.5:80", "S"),
+			want: redirected("br1 overlay", datagram(tcp("10.200.1.0:40000", "10.200.2.5:80", "S").withTTL(63), own, far, 0)),
+			flows: []string{
+				"new local tcp 172.18.0.2:40000>10.200.2.5:80 = 10.200.1.0:40000>10.200.2.5:80 datagram up0",
+				"new wire tcp 10.200.2.5:80>10.200.1.0:40000 = 10.200.2.5:80>172.18.0.2:40000 peer d1",
+			},
 		},
 		{
 			name: "J-8 congestion around a packet that cannot tell", change: d.w.datagrams,
@@ -116,7 +190,7 @@ func testDatagrams(t *testing.T, d *datapath) {
 		{
 			name: "overlay D6 out of the datagram for the host", change: d.w.datagrams,
 			hook: fromUplink("up0"), in: datagram(in.to("10.8.0.1:80"), far, own, 0),
-			want: outcome{verdict: verdictRedirect, out: framed(in.to("10.8.0.1:80"))},
+			want: outcome{verdict: verdictRedirect, out: framed(in.to("10.8.0.1:80")), counter: "pass host"},
 		},
 		{
 			name: "J-5 from another host than the one that has the subnet", change: d.w.datagrams,
@@ -163,36 +237,44 @@ func testDatagrams(t *testing.T, d *datapath) {
 			hook: fromContainer("c1"), in: udp("172.17.0.2:40000", far+":8285"), want: dropped("forged_tunnel"),
 		},
 	})
-	// What was opened comes in again by the near end, with a mark that only our own program gives.
 	t.Run("J-1 out of the datagram into the container, and the answer", func(t *testing.T) {
 		d.reset(t)
 		d.change(t, d.w.datagrams)
-		r := d.send(t, fromUplink("up0"), datagram(in, far, own, 0))
-		mark := r.skb.CB[cbMarkOut]
-		r = d.marked(t, fromPeer("lan0"), in, mark)
-		if want := in.withTTL(63).macs(d.w.gateway("c1")).bytes(); r.verdict != verdictRedirect || !bytes.Equal(r.data, want) {
-			t.Errorf("verdict %d, packet\n%s\nwant\n%s", r.verdict, describe(r.data), describe(want))
-		}
-		d.expectFlows(t, "new wire tcp 10.200.2.5:50000>172.17.0.2:80 peer c1", "new local tcp 172.17.0.2:80>10.200.2.5:50000 dev lan0")
+		d.expect(t, fromUplink("up0"), datagram(in, far, own, 0), opened(in))
 		answer := tcp("172.17.0.2:80", "10.200.2.5:50000", "SA")
 		d.expect(t, fromContainer("c1"), answer, redirected("br0 overlay", answer.withTTL(63)))
 		d.expect(t, toPeer("lan0"), answer.withTTL(63), outcome{verdict: verdictRedirect, out: framed(datagram(answer.withTTL(63), own, far, 0))})
-
-		// overlay D6: for the host itself, and for nobody.
-		if r := d.marked(t, fromPeer("lan0"), in.to("10.8.0.1:80"), mark); r.verdict != verdictNext {
-			t.Errorf("for the host: verdict %d", r.verdict)
+		// A host that has become one of ours is sent what is not finished at once.
+		d.change(t, d.w.ours)
+		d.expect(t, fromContainer("c1"), answer, wrapped(answer, 0))
+		d.change(t, d.w.datagrams)
+		d.expect(t, fromContainer("c1"), answer, redirected("br0 overlay", answer.withTTL(63)))
+	})
+	// overlay D6: what is for the host goes to the stack by the near end, with a mark that only our own program gives.
+	t.Run("overlay D6 out of the datagram for the host", func(t *testing.T) {
+		d.reset(t)
+		d.change(t, d.w.datagrams)
+		r := d.send(t, fromUplink("up0"), datagram(in.to("10.8.0.1:80"), far, own, 0))
+		mark := r.skb.CB[cbMarkOut]
+		if mark == 0 {
+			t.Error("it has no mark")
 		}
-		if r := d.marked(t, fromPeer("lan0"), in.to("10.200.3.5:80"), mark); r.verdict != verdictDrop {
-			t.Errorf("for another host's container: verdict %d", r.verdict)
+		r = d.marked(t, fromPeer("lan0"), in.to("10.8.0.1:80").macs(mac("02:00:00:00:00:fe"), mac("02:00:00:00:00:01")), mark)
+		if r.verdict != verdictNext || r.skb.CB[cbTypeOut] != 0 || r.skb.CB[cbMarkOut] != 0 {
+			t.Errorf("verdict %d, type %d, mark %#x", r.verdict, r.skb.CB[cbTypeOut], r.skb.CB[cbMarkOut])
 		}
-		if r := d.marked(t, fromPeer("lan0"), in.put16(16, 200).refresh(), mark); r.verdict != verdictDrop {
-			t.Errorf("M-1 a packet that is longer than its datagram: verdict %d", r.verdict)
-		}
-		// J-5: by any other way it is for the stack alone, and a container gives nobody the mark.
-		d.expect(t, fromPeer("lan0"), in, unseen())
+		// J-5: a container gives nobody the mark.
 		if r := d.marked(t, fromContainer("c1"), out, mark); r.skb.CB[cbMarkOut] == mark {
 			t.Error("J-5: a container has given the mark")
 		}
+	})
+	// D-3: the pieces of a datagram that were in datagrams of ours follow each other, whichever comes first.
+	t.Run("D-3 pieces out of datagrams", func(t *testing.T) {
+		d.reset(t)
+		d.change(t, d.w.datagrams)
+		pieces := udp("10.200.2.5:50000", "172.17.0.2:80").data(make([]byte, 64)).pieces(32)
+		d.expect(t, fromUplink("up0"), datagram(pieces[0], far, own, 0), opened(pieces[0]))
+		d.expect(t, fromUplink("up0"), datagram(pieces[1], far, own, 0), opened(pieces[1]))
 	})
 	// J-7: as for the other kinds.
 	t.Run("J-7 the peer goes", func(t *testing.T) {

@@ -71,7 +71,7 @@ func (d *datapath) describeFlow(r flowRow) string {
 	}
 	words = append(words, map[bpf.Verb]string{
 		bpf.DatapathVerbVERB_STACK: "stack", bpf.DatapathVerbVERB_PEER: "peer", bpf.DatapathVerbVERB_DEV: "dev", bpf.DatapathVerbVERB_NEIGH: "neigh",
-		bpf.DatapathVerbVERB_VXLAN: "vxlan",
+		bpf.DatapathVerbVERB_VXLAN: "vxlan", bpf.DatapathVerbVERB_DATAGRAM: "datagram",
 	}[f.Verb])
 	if f.Verb != bpf.DatapathVerbVERB_STACK {
 		words = append(words, d.w.names[f.Oif])
