@@ -60,3 +60,14 @@ func TestTargets(t *testing.T) {
 		t.Errorf("lines are\n%s", strings.Join(got, "\n"))
 	}
 }
+
+func TestSpentTable(t *testing.T) {
+	got := SpentTable([]Spent{{
+		Workload: "crr", Way: "there", Unit: "connection", CPU: 40,
+		Programs: map[string]float64{"from_uplink": 3, "from_container": 1}, Runs: map[string]float64{"from_uplink": 5, "from_container": 4},
+	}})
+	const want = "| crr | there | connection | 4 | 10.0 % | from_container 4 × 250 ns, from_uplink 5 × 600 ns |\n"
+	if !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%swant at its end\n%s", got, want)
+	}
+}
