@@ -10,11 +10,13 @@ import (
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
-// The networks that the tests configure.
+// The networks that the tests configure. A host takes its subnet from the middle of one: below and above are records that a test writes by hand,
+// and addresses that nobody has.
 const (
-	vxlan  = `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan"}}`
-	hostGW = `{"Network":"10.200.0.0/16","Backend":{"Type":"host-gw"}}`
-	udp    = `{"Network":"10.200.0.0/16"}`
+	network = `{"Network":"10.200.0.0/16","SubnetMin":"10.200.128.0","SubnetMax":"10.200.239.0"`
+	vxlan   = network + `,"Backend":{"Type":"vxlan"}}`
+	hostGW  = network + `,"Backend":{"Type":"host-gw"}}`
+	udp     = network + `}`
 )
 
 // settled is how long the hosts may take to know of each other on a busy machine.

@@ -15,7 +15,7 @@ import (
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
-const directRouting = `{"Network":"10.200.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}`
+const directRouting = network + `,"Backend":{"Type":"vxlan","DirectRouting":true}}`
 
 // between keeps the packets of a capture that two hosts or their containers exchange, as they are or wrapped.
 func between(c *lab.Capture, a, b *lab.Member, subnets [2]netip.Prefix) (direct, wrapped int) {
