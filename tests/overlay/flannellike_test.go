@@ -117,10 +117,10 @@ func TestDatagramsMixed(t *testing.T) {
 
 	client := p.c[0].NS.Dial(t, "tcp", lab.At(other.at(), 7000))
 	const size = 4 << 20
-	if got, err := client.Source(size, settled); err != nil || got != lab.BulkDigest(size) {
+	if got, err := client.Sink(size, settled); err != nil || got != lab.BulkDigest(size) {
 		t.Errorf("%d bytes to the host of flannel's: %q %v", size, got, err)
 	}
-	if got, err := client.Sink(size, settled); err != nil || got != lab.BulkDigest(size) {
+	if got, err := client.Source(size, settled); err != nil || got != lab.BulkDigest(size) {
 		t.Errorf("%d bytes from the host of flannel's: %q %v", size, got, err)
 	}
 	for _, proto := range []string{"tcp", "udp"} {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebpfnet/ebpfnet/agent/api"
 	"github.com/ebpfnet/ebpfnet/tests/lab"
 )
 
@@ -17,10 +18,10 @@ const stream = 16 << 20
 func (p *pair) exchangeBulk(t *testing.T, size int64) {
 	t.Helper()
 	client := p.c[0].NS.Dial(t, "tcp", p.c[1].At(80))
-	if got, err := client.Source(size, settled); err != nil || got != lab.BulkDigest(size) {
+	if got, err := client.Sink(size, settled); err != nil || got != lab.BulkDigest(size) {
 		t.Errorf("overlay D5: %d bytes to the other host: %q %v", size, got, err)
 	}
-	if got, err := client.Sink(size, settled); err != nil || got != lab.BulkDigest(size) {
+	if got, err := client.Source(size, settled); err != nil || got != lab.BulkDigest(size) {
 		t.Errorf("overlay D5: %d bytes from the other host: %q %v", size, got, err)
 	}
 }
@@ -76,9 +77,18 @@ func wholeDatagram(b []byte, partial bool) error {
 // overlay D5, D-5: between hosts of ours a TCP stream travels in datagrams of many segments, which whoever cannot take them on the way cuts up as
 // they have to be; whoever does, each byte arrives.
 func TestSegmentsInDatagrams(t *testing.T) {
-	p := newPair(t, lab.Native, udp)
+	p := newPair(t, lab.Native, udp, "--metrics-addr", "127.0.0.1:9979")
 	from := p.hosts[0]
 
+	// L-1, L-3: who looks sees the packet, and not the datagram around it.
+	t.Run("seen", func(t *testing.T) {
+		p.flowsAndCounters(t, p.c[1])
+		var got api.Trace
+		from.JSON(t, &got, "trace", "--from", p.c[0].Name, "--to", p.c[1].At(80))
+		if got.Verdict != "forward" || got.Path != "overlay" || got.Peer != p.subnets[1].String() || got.NextHop != p.hosts[1].IP || got.Translated != got.Original {
+			t.Errorf("trace says %+v", got)
+		}
+	})
 	t.Run("nobody cuts them", func(t *testing.T) {
 		wire := p.hosts[1].NS.Capture(t, lab.SegmentDevice)
 		p.exchangeBulk(t, stream)
@@ -137,9 +147,20 @@ func TestSegmentsInDatagrams(t *testing.T) {
 // countSegments compares what is counted of a stream under the flow with what it takes in segments of the container's MTU.
 func (p *pair) countSegments(t *testing.T) {
 	const size, least, most = stream, stream / 1432, stream/1432 + 2000 // those that are not full, and acknowledgements
+	counted := func() (n [2]float64) {
+		return [2]float64{
+			p.hosts[0].Scrape(t).Sum("ebpfnet_peer_transmit_packets_total"), p.hosts[1].Scrape(t).Sum("ebpfnet_peer_receive_packets_total"),
+		}
+	}
+	before := counted()
 	client := p.c[0].NS.Dial(t, "tcp", p.c[1].At(80))
-	if got, err := client.Source(size, settled); err != nil || got != lab.BulkDigest(size) {
+	if got, err := client.Sink(size, settled); err != nil || got != lab.BulkDigest(size) {
 		t.Fatalf("%q %v", got, err)
+	}
+	for i, now := range counted() {
+		if more := now - before[i]; more < least || more > most {
+			t.Errorf("%s counts %g packets of the other host, want %d to %d", p.hosts[i].IP, more, least, most)
+		}
 	}
 	port := client.Conn().LocalAddr().(*net.TCPAddr).AddrPort().Port()
 	for i, h := range p.hosts {
@@ -170,13 +191,21 @@ func TestSegmentsThroughRouter(t *testing.T) {
 		p.subnets[i] = netip.MustParsePrefix(h.Subnet(t)["FLANNEL_SUBNET"]).Masked()
 	}
 	p.complete(t)
-	before := p.hosts[0].NS.Capture(t, lab.SegmentDevice)
-	after := p.hosts[1].NS.Capture(t, lab.SegmentDevice)
-	p.exchangeBulk(t, stream)
-	if length, packets := longest(t, before, p.hosts[0].IP); length <= 1500 {
-		t.Errorf("of %d packets the longest leaves with %d bytes", packets, length)
+	cross := func(t *testing.T, mtu int) {
+		before := p.hosts[0].NS.Capture(t, lab.SegmentDevice)
+		after := p.hosts[1].NS.Capture(t, lab.SegmentDevice)
+		p.exchangeBulk(t, stream)
+		if length, packets := longest(t, before, p.hosts[0].IP); length <= 1500 {
+			t.Errorf("of %d packets the longest leaves with %d bytes", packets, length)
+		}
+		if length, packets := longest(t, after, p.hosts[0].IP); length != mtu || packets < stream/mtu {
+			t.Errorf("of %d packets the longest arrives with %d bytes", packets, length)
+		}
 	}
-	if length, packets := longest(t, after, p.hosts[0].IP); length != 1500 || packets < stream/1500 {
-		t.Errorf("of %d packets the longest arrives with %d bytes", packets, length)
-	}
+	t.Run("cuts them", func(t *testing.T) { cross(t, 1500) })
+	// J-3, overlay D4: the router refuses what is too big for the second segment, and the containers learn of it.
+	t.Run("has a smaller segment behind it", func(t *testing.T) {
+		p.segment.Router.IP(t, "link set seg1 mtu 1400")
+		cross(t, 1400)
+	})
 }
