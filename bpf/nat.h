@@ -159,13 +159,14 @@ GLOBAL int nat_enter(struct __sk_buff *skb)
 		flow_delete(&s->partner_key, other);
 		other = NULL;
 	}
-	if (other)
-		return flow_is_partner(&s->key, other) ? nat_join(s, fresh) : NAT_TAKEN;
-	err = bpf_map_update_elem(&flows4_new, &s->partner_key, &s->partner, BPF_NOEXIST);
-	if (err == -EEXIST)
-		return NAT_TAKEN;
-	if (err)
+	err = other ? -EEXIST : bpf_map_update_elem(&flows4_new, &s->partner_key, &s->partner, BPF_NOEXIST);
+	if (err && err != -EEXIST)
 		return NAT_FULL;
+	/* Another CPU may have been faster since the look, with this very flow. */
+	if (err && !other)
+		other = flow_find(&s->partner_key, &fresh);
+	if (err)
+		return other && flow_is_partner(&s->key, other) ? nat_join(s, fresh) : NAT_TAKEN;
 	/* It may have moved from one table to the other between the look and the reservation. */
 	if (bpf_map_lookup_elem(&flows4, &s->partner_key)) {
 		bpf_map_delete_elem(&flows4_new, &s->partner_key);
