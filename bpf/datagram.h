@@ -26,8 +26,6 @@
 #include "types.h"
 
 /* The two bits of the type of service that tell of congestion (RFC 3168, section 5). */
-#define ECN_MASK 0x03
-#define ECN_CE 0x03
 
 /*
  * How room is made for it: the kernel is told what stands there, so that it knows where the packet inside begins, and may cut that up and finish
@@ -47,7 +45,7 @@ GLOBAL int datagram_for_tunnel(__u32 addr, __u32 port)
 {
 	struct overlay *o = overlay_get();
 
-	return o && o->kind == PEER_UDP && port == o->port && addr == o->local;
+	return o && port == o->port && addr == o->local;
 }
 
 /*

@@ -22,6 +22,7 @@
 #include "stack.h"
 #include "stats.h"
 #include "types.h"
+#include "vxlan.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -122,17 +123,32 @@ GLOBAL int refuse(struct __sk_buff *skb, __u32 reason)
 
 /*
  * In: a datagram for the tunnel of this host. Out: the ifindex of the device that the stack's answers leave by, with the packet that it held in its
- * place; or 0, with it counted and told as dropped. It stands by itself because the verifier goes twice through what follows it otherwise.
+ * place; the uplink's, with the frame as it was; or 0, with it counted and told as dropped. It stands by itself because the verifier goes twice
+ * through what follows it otherwise.
  */
 GLOBAL int unwrap(struct __sk_buff *skb)
 {
-	enum drop_reason reason = datagram_open(skb);
 	struct overlay *o = overlay_get();
+	__u32 dev = skb->ifindex;
+	enum drop_reason reason;
 
+	/* The verifier wants the field at an offset from the context itself, and not whichever of two addresses. */
+	asm volatile("" : "+r"(dev));
+	if (o && o->kind == PEER_VXLAN)
+		return vxlan_open(skb) ? o->ifindex : dev;
+	reason = datagram_open(skb);
 	if (!reason && o)
 		return o->ifindex;
 	refuse(skb, reason ? reason : DROP_NOT_PEER);
 	return 0;
+}
+
+/* Out: the hook that what came in a datagram would have come by. */
+static __always_inline enum hook hook_behind(void)
+{
+	struct overlay *o = overlay_get();
+
+	return o && o->kind == PEER_VXLAN ? HOOK_FROM_OVERLAY : HOOK_FROM_PEER;
 }
 
 /* The wire. */
@@ -157,7 +173,7 @@ int from_uplink(struct __sk_buff *skb)
 	p.dev = dev;
 	if (likely(!reason && !p.pass))
 		verdict = carry(skb, &p, resolve_uplink, &reason);
-	verdict = done(skb, &p, p.dev == skb->ifindex ? HOOK_FROM_UPLINK : HOOK_FROM_PEER, reason, verdict);
+	verdict = done(skb, &p, p.dev == skb->ifindex ? HOOK_FROM_UPLINK : hook_behind(), reason, verdict);
 	return verdict == VERDICT_NEXT && p.dev != skb->ifindex ? datagram_leave(skb, p.dev) : verdict;
 }
 
@@ -262,6 +278,11 @@ int from_overlay(struct __sk_buff *skb)
 	enum drop_reason reason;
 	struct packet p = {};
 
+	/* What from_uplink has taken out and looked at, and is for the stack. The frame is still the one that it came in. */
+	if (unmark(skb) == MARK_OPENED) {
+		bpf_skb_change_type(skb, PACKET_HOST);
+		return verdict;
+	}
 	/* For another tunnel endpoint. */
 	if (skb->pkt_type == PACKET_OTHERHOST)
 		return verdict;

@@ -93,7 +93,7 @@ GLOBAL int event_write(struct __sk_buff *skb)
 		return 0;
 	/* The verifier wants the field at an offset from the context itself, and not whichever of two addresses. */
 	asm volatile("" : "+r"(dev));
-	if (s->event.hook == HOOK_FROM_PEER)
+	if (s->event.hook == HOOK_FROM_PEER || s->event.hook == HOOK_FROM_OVERLAY)
 		dev = s->packet.dev;
 	/* An error about a flow is told with that flow, whose key it has left in scratch. */
 	f = flow_entered(s->packet.icmp_other ? &s->key : &s->packet.key);

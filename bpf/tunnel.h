@@ -11,6 +11,10 @@
 #include "config.h"
 #include "types.h"
 
+/* Bits of the type of service (RFC 3168, section 5). */
+#define ECN_MASK 0x03
+#define ECN_CE 0x03
+
 /* The TTL of the outer header. */
 #define TUNNEL_TTL 64
 

@@ -55,6 +55,7 @@ func TestPackets(t *testing.T) {
 	}{
 		{"out", testOut},
 		{"overlay", testOverlay},
+		{"vxlan", testVXLAN},
 		{"forged", testForged},
 		{"datagrams", testDatagrams},
 		{"nobody", testNobody},
