@@ -118,10 +118,8 @@ func loadPinned(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err err
 	defer func() {
 		if err != nil {
 			d.Close()
-			for _, k := range []*kept{d.keptTC, d.keptSock} {
-				if k != nil {
-					k.undo()
-				}
+			for _, k := range d.kept() {
+				k.undo()
 			}
 			undo()
 		}
@@ -139,12 +137,14 @@ func loadPinned(p Paths, f Features, s Settings, sp specs) (_ *Datapath, err err
 	return d, d.dropOthers()
 }
 
+// kept are the objects that have been looked for among those that are kept.
+func (d *Datapath) kept() []*kept {
+	return slices.DeleteFunc([]*kept{d.keptTC, d.keptSock}, func(k *kept) bool { return k == nil })
+}
+
 // dropOthers gives up programs that were kept, and are not those that were loaded.
 func (d *Datapath) dropOthers() error {
-	for _, k := range []*kept{d.keptTC, d.keptSock} {
-		if k == nil {
-			continue
-		}
+	for _, k := range d.kept() {
 		if err := k.dropOthers(); err != nil {
 			return err
 		}
