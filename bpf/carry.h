@@ -24,6 +24,7 @@
 #include "stack.h"
 #include "stats.h"
 #include "types.h"
+#include "vxlan.h"
 
 /* Takes our mark off a packet. Out: which it was, or 0. */
 static __always_inline __u32 unmark(struct __sk_buff *skb)
@@ -53,7 +54,9 @@ static __always_inline int done(struct __sk_buff *skb, const struct packet *p, e
 		stats_pass(skb, p->pass);
 		return VERDICT_NEXT;
 	}
-	return unlikely(verdict == VERDICT_WRAP) ? datagram_send(skb) : verdict;
+	if (unlikely(verdict == VERDICT_VXLAN))
+		return vxlan_send(skb);
+	return unlikely(verdict == VERDICT_DATAGRAM) ? datagram_send(skb) : verdict;
 }
 
 /* As done, for the hooks where the endpoint that sends is known by its device. */

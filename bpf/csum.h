@@ -3,6 +3,7 @@
 #ifndef EBPFNET_CSUM_H
 #define EBPFNET_CSUM_H
 
+#include <linux/ip.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
@@ -12,6 +13,18 @@ static __always_inline __u16 csum_fold(__u32 sum)
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return sum;
+}
+
+/* Out: the checksum of an IPv4 header without options, whose checksum field is 0. */
+static __always_inline __u16 csum_ip(const struct iphdr *ip)
+{
+	const __be32 *words = (const void *)ip;
+	__u64 sum = 0;
+
+	for (int i = 0; i < sizeof(*ip) / sizeof(*words); i++)
+		sum += words[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return ~csum_fold((sum & 0xffffffff) + (sum >> 32));
 }
 
 /* In: a checksum field and a difference from bpf_csum_diff. Out: the field after the change. */

@@ -25,8 +25,6 @@
 #include "tunnel.h"
 #include "types.h"
 
-/* The two bits of the type of service that tell of congestion (RFC 3168, section 5). */
-
 /*
  * How room is made for it: the kernel is told what stands there, so that it knows where the packet inside begins, and may cut that up and finish
  * its checksum later (linux/bpf.h). The segments stay as long as they are.
@@ -71,22 +69,13 @@ static __always_inline bool datagram_is_tunnel(struct __sk_buff *skb)
 	return datagram_for_tunnel(d->ip.daddr, d->udp.dest);
 }
 
-/* Writes the outer headers into room for them. Congestion can be marked on the way where the packet can tell of it (RFC 6040, section 4.1). */
-static __always_inline long datagram_write(struct __sk_buff *skb, const struct overlay *o, __be32 host, __u16 len, __u8 ecn)
+/* In: a packet's length and type of service. Writes the outer headers into room for them. */
+static __always_inline long datagram_write(struct __sk_buff *skb, const struct overlay *o, __be32 host, __u16 len, __u8 tos)
 {
 	struct datagram d = {};
 
-	d.ip.version = 4;
-	d.ip.ihl = sizeof(d.ip) / 4;
-	d.ip.tos = ecn;
-	d.ip.tot_len = bpf_htons(len + sizeof(d));
-	/* Only who has the whole datagram finds the packet in it. With this bit nobody cuts it, and it needs no id (RFC 6864, section 4.1). */
-	d.ip.frag_off = bpf_htons(IP_DONT_FRAGMENT);
-	d.ip.ttl = TUNNEL_TTL;
-	d.ip.protocol = IPPROTO_UDP;
-	d.ip.saddr = o->local;
-	d.ip.daddr = host;
-	d.ip.check = ~csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&d.ip, sizeof(d.ip), 0));
+	/* Only who has the whole datagram finds the packet in it. */
+	d.ip = tunnel_ip(o, host, len + sizeof(d), tos, true);
 	/* What a receiver of flannel's answers to, and what an error about the datagram is found by. */
 	d.udp.source = d.udp.dest = o->port;
 	/* No checksum (RFC 768): the packet inside has its own. */
@@ -119,7 +108,7 @@ GLOBAL int datagram_wrap(struct __sk_buff *skb)
 		return DROP_NO_PEER;
 	if (bpf_skb_adjust_room(skb, sizeof(struct datagram), BPF_ADJ_ROOM_MAC, 0))
 		return DROP_REWRITE;
-	if (datagram_write(skb, o, host, s->packet.tot_len, tos & ECN_MASK))
+	if (datagram_write(skb, o, host, s->packet.tot_len, tos))
 		return DROP_REWRITE;
 	stats_to_peer(skb, host);
 	return DROP_NONE;
@@ -145,15 +134,13 @@ GLOBAL int datagram_send(struct __sk_buff *skb)
 	struct bpf_redir_neigh neigh = {};
 	struct scratch *s = scratch_get();
 	struct overlay *o = overlay_get();
-	struct peer4 *peer;
 	struct iphdr inner;
 	__u32 packets;
 
 	packet_mark(skb, MARK_DONE);
 	if (!s || !o || bpf_skb_load_bytes(skb, IP_OFF, &inner, sizeof(inner)))
 		return VERDICT_DROP;
-	peer = peer_find(inner.daddr);
-	if (!peer || peer->kind != PEER_UDP || !(peer->flags & PEER_EBPFNET))
+	if (s->way.oif == o->ifindex)
 		return bpf_redirect(o->ifindex, 0);
 	packets = stats_packets(skb);
 	if (skb->gso_size && !datagram_holds(&inner, skb->len + sizeof(struct datagram)))
@@ -161,14 +148,14 @@ GLOBAL int datagram_send(struct __sk_buff *skb)
 	/* The kernel refuses what has a header before it already, where a container is a router. */
 	if (bpf_skb_adjust_room(skb, sizeof(struct datagram), BPF_ADJ_ROOM_MAC, DATAGRAM_FLAGS))
 		return bpf_redirect(o->ifindex, 0);
-	if (datagram_write(skb, o, peer->addr, bpf_ntohs(inner.tot_len), inner.tos & ECN_MASK)) {
+	if (datagram_write(skb, o, s->way.host, bpf_ntohs(inner.tot_len), inner.tos)) {
 		stats_drop(skb, DROP_REWRITE);
 		return VERDICT_DROP;
 	}
-	stats_to_peer_as(skb, peer->addr, packets);
+	stats_to_peer_as(skb, s->way.host, packets);
 	neigh.nh_family = FAMILY_INET;
-	neigh.ipv4_nh = s->route.nexthop;
-	return bpf_redirect_neigh(s->route.oif, &neigh, sizeof(neigh), 0);
+	neigh.ipv4_nh = s->way.nexthop;
+	return bpf_redirect_neigh(s->way.oif, &neigh, sizeof(neigh), 0);
 }
 
 /*

@@ -197,7 +197,7 @@ type DatapathFlow4 struct {
 	PartnerVerb DatapathVerb
 	PublishSlot uint16
 	Judged      uint32
-	Pad         uint32
+	Host        uint32
 	Packets     uint64
 	Bytes       uint64
 }
@@ -496,6 +496,13 @@ type DatapathScratch struct {
 		Mtu      uint16
 		AnyNeigh uint8
 		NoNeigh  uint8
+	}
+	Way struct {
+		_       structs.HostLayout
+		Host    uint32
+		Oif     uint32
+		Nexthop uint32
+		Hash    uint32
 	}
 	Fib   [8]uint64
 	Mtu   uint16

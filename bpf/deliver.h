@@ -26,7 +26,9 @@
 #define VERDICT_NEXT (-1)
 #define VERDICT_REDIRECT 7 /* TCX_REDIRECT and TC_ACT_REDIRECT: what bpf_redirect and its like answer */
 #define VERDICT_DROP 2 /* TCX_DROP and TC_ACT_SHOT */
-#define VERDICT_WRAP 100 /* ours: datagram_send has the verdict, once all is told of the packet as it is */
+/* Ours: vxlan_send and datagram_send have the verdict, once all is told of the packet as it is. */
+#define VERDICT_VXLAN 100
+#define VERDICT_DATAGRAM 101
 
 /* linux/if_packet.h */
 #define PACKET_HOST 0
@@ -130,12 +132,8 @@ static __always_inline void flow_count_peer(struct __sk_buff *skb, const struct 
 	struct overlay *o = overlay_get();
 	struct peer4 *peer;
 
-	if (f->verb == VERB_VXLAN) {
-		stats_to_peer(skb, f->nexthop);
-	} else if (f->verb == VERB_NEIGH) {
-		peer = peer_find(f->daddr);
-		if (peer)
-			stats_to_peer(skb, peer->addr);
+	if (f->verb == VERB_VXLAN || f->verb == VERB_NEIGH) {
+		stats_to_peer(skb, f->host);
 	} else if (!o || (o->kind != PEER_UDP && skb->ifindex != o->ifindex)) {
 		peer = peer_find(f->saddr);
 		if (peer)
@@ -210,35 +208,43 @@ static __always_inline bool flow_link_header(struct __sk_buff *skb, const struct
 	return true;
 }
 
-/* In: a packet for another host's container, and its entry. Out: the verdict that sends it through the tunnel, or VERDICT_DROP. */
-static __always_inline int flow_wrap(struct __sk_buff *skb, const struct flow4 *f, enum drop_reason *reason)
+/* Out: a number that all packets of an entry have in common, and those of another hardly. */
+static __always_inline __u32 flow_hash(const struct flow4 *f)
 {
-	struct overlay *o = overlay_get();
+	__u32 h = f->saddr * 0x9e3779b1;
 
-	if (!o || !flow_link_header(skb, f) || tunnel_wrap(skb, o, f->nexthop)) {
-		*reason = DROP_REWRITE;
-		return VERDICT_DROP;
-	}
-	packet_mark(skb, MARK_DONE);
-	return bpf_redirect(f->oif, 0);
+	h = (h ^ (h >> 15) ^ f->daddr) * 0x85ebca77;
+	h = (h ^ (h >> 13) ^ ((__u32)f->sport << 16 | f->dport)) * 0xc2b2ae3d;
+	return h ^ (h >> 16);
+}
+
+/* In: the entry of a packet for another host's container. Out: whether its way there is in scratch now. */
+static __always_inline bool flow_way(const struct flow4 *f)
+{
+	struct scratch *s = scratch_get();
+
+	if (!s)
+		return false;
+	s->way.host = f->host;
+	s->way.oif = f->oif;
+	s->way.nexthop = f->nexthop;
+	s->way.hash = flow_hash(f);
+	return true;
 }
 
 /*
  * In: a translated packet and its entry. Out: the TC verdict that sends it on its way, or VERDICT_DROP with the reason in *reason; or
- * VERDICT_WRAP with the way in scratch.
+ * VERDICT_VXLAN or VERDICT_DATAGRAM with the way in scratch.
  */
 static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow4 *f, enum drop_reason *reason)
 {
 	struct bpf_redir_neigh neigh = {};
-	struct scratch *s;
 	__u32 oif = f->oif;
 
 	switch (f->verb) {
 	case VERB_PEER:
-		if ((f->flags & FLOW_ROUTED) && !flow_link_header(skb, f)) {
-			*reason = DROP_REWRITE;
-			return VERDICT_DROP;
-		}
+		if ((f->flags & FLOW_ROUTED) && !flow_link_header(skb, f))
+			break;
 		/* A frame for another host's address is what the bridge sees; the container's stack would not take it. */
 		if (unlikely(skb->pkt_type != PACKET_HOST))
 			bpf_skb_change_type(skb, PACKET_HOST);
@@ -254,20 +260,19 @@ static __always_inline int flow_deliver(struct __sk_buff *skb, const struct flow
 		packet_mark(skb, MARK_DONE);
 		return bpf_redirect_neigh(oif, &neigh, sizeof(neigh), 0);
 	case VERB_VXLAN:
-		return flow_wrap(skb, f, reason);
+		if (flow_way(f) && flow_link_header(skb, f))
+			return VERDICT_VXLAN;
+		break;
 	case VERB_DATAGRAM:
-		s = scratch_get();
-		if (!s) {
-			*reason = DROP_REWRITE;
-			return VERDICT_DROP;
-		}
-		s->route.oif = oif;
-		s->route.nexthop = f->nexthop;
-		return VERDICT_WRAP;
+		if (flow_way(f))
+			return VERDICT_DATAGRAM;
+		break;
 	default:
 		packet_mark(skb, MARK_LEFT);
 		return VERDICT_NEXT;
 	}
+	*reason = DROP_REWRITE;
+	return VERDICT_DROP;
 }
 
 /* In: a flow's key and its entry. Out: in scratch an entry that translates as that does, but for the source; NULL where there is none. */

@@ -112,7 +112,7 @@ GLOBAL int event_write(struct __sk_buff *skb)
 	e->ifindex = dev;
 	e->len = skb->len;
 	e->hook = s->event.hook;
-	e->verdict = s->event.drop ? VERDICT_DROP : s->event.verdict == VERDICT_WRAP ? VERDICT_REDIRECT : s->event.verdict;
+	e->verdict = s->event.drop ? VERDICT_DROP : s->event.verdict >= VERDICT_VXLAN ? VERDICT_REDIRECT : s->event.verdict;
 	e->drop = s->event.drop;
 	e->pass = e->drop ? PASS_NONE : s->packet.pass;
 	e->rule = s->packet.judged ? s->ask.rule : 0;

@@ -70,6 +70,7 @@ static __always_inline bool peer_way(struct __sk_buff *skb, struct flow4 *f, __b
 
 	if (!s || (peer && peer->kind == PEER_NONE))
 		return false;
+	f->host = peer ? peer->addr : 0;
 	if (!peer || peer->kind == PEER_DIRECT) {
 		f->verb = VERB_NEIGH;
 		if (!peer_route(skb, s, peer ? peer->addr : to, dev))
@@ -82,8 +83,8 @@ static __always_inline bool peer_way(struct __sk_buff *skb, struct flow4 *f, __b
 	o = overlay_get();
 	if (!o || !o->ifindex)
 		return false;
-	/* A receiver of flannel's takes packets that are finished. They are behind that device, where what the host sends gets its datagram too. */
-	f->verb = peer->kind == PEER_UDP ? VERB_DEV : VERB_VXLAN;
+	/* A datagram for a receiver of flannel's holds what is finished. That is so behind the device, where what the host sends gets its own. */
+	f->verb = peer->kind != PEER_UDP ? VERB_VXLAN : peer->flags & PEER_EBPFNET ? VERB_DATAGRAM : VERB_DEV;
 	overhead = peer->kind == PEER_UDP ? UDP_OVERHEAD : VXLAN_OVERHEAD;
 	f->nexthop = peer->addr;
 	f->oif = o->ifindex;
@@ -95,8 +96,7 @@ static __always_inline bool peer_way(struct __sk_buff *skb, struct flow4 *f, __b
 	/* A smaller path MTU on the way to the host is a smaller one for what is wrapped. */
 	if (s->route.mtu > overhead && s->route.mtu - overhead < f->mtu)
 		f->mtu = s->route.mtu - overhead;
-	if (f->verb == VERB_DEV && (peer->flags & PEER_EBPFNET)) {
-		f->verb = VERB_DATAGRAM;
+	if (f->verb != VERB_DEV) {
 		f->oif = s->route.oif;
 		f->nexthop = s->route.nexthop;
 	}

@@ -25,6 +25,14 @@ struct route {
 	__u8 no_neigh;	/* the next hop has not answered, or has not been asked for its link-layer address */
 };
 
+/* The way of a packet that is to be wrapped for another host. */
+struct way {
+	__be32 host;
+	__u32 oif; /* the tunnel's own device where the kernel is to wrap it */
+	__be32 nexthop;
+	__u32 hash; /* the same for all packets of a flow */
+};
+
 /* What becomes of a packet, on its way to an event. */
 struct told {
 	enum drop_reason drop;
@@ -57,6 +65,7 @@ struct scratch {
 	struct flow4 flow;
 	struct flow4 partner;
 	struct route route;
+	struct way way;
 	__u64 fib[8]; /* a struct bpf_fib_lookup, of route_lookup; its unions have no Go type */
 	__u16 mtu; /* for mss_clamp */
 	__u16 tries; /* ports, for the flow */

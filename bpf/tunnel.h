@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* tunnel.h: the outer header of a packet to another host. */
+/* tunnel.h: the outer headers of a packet to another host. */
 #ifndef EBPFNET_TUNNEL_H
 #define EBPFNET_TUNNEL_H
 
 #include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/ip.h>
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "config.h"
+#include "csum.h"
+#include "parse.h"
 #include "types.h"
 
 /* Bits of the type of service (RFC 3168, section 5). */
@@ -17,6 +21,30 @@
 
 /* The TTL of the outer header. */
 #define TUNNEL_TTL 64
+
+/*
+ * In: the host, the length of the packet with all that is put before it, and whether it may be cut on its way. Out: the outer header. Congestion
+ * can be marked on the way where the packet inside can tell of it (RFC 6040, section 4.1).
+ */
+static __always_inline struct iphdr tunnel_ip(const struct overlay *o, __be32 host, __u16 len, __u8 tos, bool whole)
+{
+	struct iphdr ip = {
+		.version = 4,
+		.ihl = sizeof(ip) / 4,
+		.tos = tos & ECN_MASK,
+		.tot_len = bpf_htons(len),
+		/* What nobody cuts needs no id (RFC 6864, section 4.1). */
+		.id = whole ? 0 : bpf_get_prandom_u32(),
+		.frag_off = whole ? bpf_htons(IP_DONT_FRAGMENT) : 0,
+		.ttl = TUNNEL_TTL,
+		.protocol = IPPROTO_UDP,
+		.saddr = o->local,
+		.daddr = host,
+	};
+
+	ip.check = csum_ip(&ip);
+	return ip;
+}
 
 /*
  * In: a packet as another host's container is to see it, with its link-layer header written; the host's address. Out: 0 with the outer

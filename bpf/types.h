@@ -34,8 +34,8 @@ enum verb {
 	VERB_PEER = 1,	/* into the namespace behind the veth oif */
 	VERB_DEV = 2,	/* out of the veth oif, link-layer header as it is */
 	VERB_NEIGH = 3, /* out of oif to the neighbour nexthop, whose address the kernel resolves */
-	VERB_VXLAN = 4, /* into the VXLAN device oif, for the tunnel endpoint dmac of the host nexthop */
-	VERB_DATAGRAM = 5, /* in a UDP datagram out of oif to the neighbour nexthop, on the way to the host that has the destination */
+	VERB_VXLAN = 4, /* as the next, but in VXLAN, for the tunnel endpoint dmac; where oif is its device, the kernel wraps it */
+	VERB_DATAGRAM = 5, /* in a UDP datagram to host, out of oif to the neighbour nexthop */
 } BYTE_ENUM;
 
 /* Bits of flow4.flags. */
@@ -113,7 +113,7 @@ struct flow4 {
 	enum verb partner_verb; /* and what becomes of its packets */
 	__u16 publish_slot;	/* in publish_stats; 0: nothing is counted there */
 	__u32 judged; /* with FLOW_OFFLOAD: tick in which the host's rules last let a packet of this direction through */
-	__u32 pad;
+	__be32 host; /* with PATH_OVERLAY, on the way there: the host that has the destination */
 	__u64 packets; /* of this direction */
 	__u64 bytes;   /* link-layer header included */
 };

@@ -10,7 +10,7 @@ import (
 
 // Layout is the version of the pinned maps' shapes. It grows with every change to a key or a value in types.h: the kernel compares sizes
 // only, and would take an old map for a new one.
-const Layout = 4
+const Layout = 5
 
 // DefaultInstance is the instance that is meant where none is named.
 const DefaultInstance = "default"

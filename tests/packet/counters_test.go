@@ -3,9 +3,11 @@ package packet
 import (
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ebpfnet/ebpfnet/bpf"
+	state "github.com/ebpfnet/ebpfnet/maps"
 )
 
 // endpointCounters reads what is counted for the endpoint in a slot.
@@ -78,6 +80,58 @@ func testEndpointCounters(t *testing.T, d *datapath) {
 			}
 			if diff := cmp.Diff([2]ends{c.c1, c.c2}, got); diff != "" {
 				t.Errorf("packets of c1 and c2 (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// peerPackets reads how many packets are counted from another host and to it.
+func (d *datapath) peerPackets(tb testing.TB, host string) (from, to uint64) {
+	tb.Helper()
+	var perCPU []bpf.PeerCounters
+	if err := d.coll.Maps["peer_stats"].Lookup(addrKey(host), &perCPU); err != nil {
+		tb.Fatal(err)
+	}
+	for _, c := range perCPU {
+		from += c.Rx.Packets
+		to += c.Tx.Packets
+	}
+	return from, to
+}
+
+// testPeerCounters: each packet between hosts is counted once under the other one, whichever way it takes.
+func testPeerCounters(t *testing.T, d *datapath) {
+	const own, tunnelled, direct = "198.51.100.1", "198.51.100.7", "198.51.100.8"
+	out := tcp("172.17.0.2:40000", "10.200.2.5:80", "S")
+	in := tcp("10.200.2.5:50000", "172.17.0.2:80", "S")
+	wrapped := vxlan(in.macs(mac("0e:eb:c6:33:64:07"), mac("0e:eb:c6:33:64:01")), tunnelled, own, 1)
+	for _, c := range []struct {
+		name     string
+		change   func(*state.State)
+		packet   sent
+		host     string
+		from, to uint64
+	}{
+		{"VXLAN, out", d.w.network, sent{fromContainer("c1"), out}, tunnelled, 0, 1},
+		{"VXLAN, in", d.w.network, sent{fromUplink("up0"), wrapped}, tunnelled, 1, 0},
+		{"VXLAN, the host's own", d.w.network, sent{toOverlay("lan0"), out.from("10.200.1.0:40000")}, tunnelled, 0, 1},
+		{"as it is, out", d.w.network, sent{fromContainer("c1"), out.to("10.200.3.5:80")}, direct, 0, 1},
+		{"as it is, in", d.w.network, sent{fromUplink("up0"), in.from("10.200.3.5:50000")}, direct, 1, 0},
+		{"in datagrams, out to flannel's", d.w.datagrams, sent{toPeer("lan0"), out}, tunnelled, 0, 1},
+		{"in datagrams, on its way there", d.w.datagrams, sent{fromContainer("c1"), out}, tunnelled, 0, 0},
+		{"in datagrams, out", d.w.ours, sent{fromContainer("c1"), out}, tunnelled, 0, 1},
+		{"in datagrams, in", d.w.ours, sent{fromUplink("up0"), datagram(in, tunnelled, own, 0)}, tunnelled, 1, 0},
+		{"in datagrams, for the host", d.w.ours, sent{fromUplink("up0"), datagram(in.to("10.8.0.1:80"), tunnelled, own, 0)}, tunnelled, 1, 0},
+	} {
+		t.Run("L-1 between hosts, "+c.name, func(t *testing.T) {
+			d.reset(t)
+			d.change(t, c.change)
+			if err := d.coll.Maps["peer_stats"].Put(addrKey(c.host), make([]bpf.PeerCounters, ebpf.MustPossibleCPU())); err != nil {
+				t.Fatal(err)
+			}
+			d.send(t, c.packet.hook, c.packet.frame)
+			if from, to := d.peerPackets(t, c.host); from != c.from || to != c.to {
+				t.Errorf("counted from %s and to it: %d, %d; want %d, %d", c.host, from, to, c.from, c.to)
 			}
 		})
 	}

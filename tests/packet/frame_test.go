@@ -31,6 +31,7 @@ type frame struct {
 	edits    []func(b []byte) []byte // on the finished frame, with checksums left as they are
 	gsoSize  uint32
 	gsoSegs  uint32
+	outer    bool // of a tunnel: IP id and source port are whatever its sender chooses
 }
 
 func tcp(src, dst, flags string) frame {

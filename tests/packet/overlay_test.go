@@ -26,9 +26,9 @@ func (w *world) network(s *state.State) {
 // testOverlay: containers of other hosts.
 func testOverlay(t *testing.T, d *datapath) {
 	out := func(to string) frame { return tcp("172.17.0.2:40000", to, "S") }
-	tunnelled := func(f frame) frame { return f.withTTL(63).macs(mac("0e:eb:c6:33:64:01"), mac("0e:eb:c6:33:64:07")) }
+	tunnelled := func(f frame) frame { return vxlanTo("198.51.100.7", mac("0e:eb:c6:33:64:07"), f.withTTL(63)) }
 	toVXLAN := []string{
-		"new local tcp 172.17.0.2:40000>10.200.2.5:80 vxlan lan0",
+		"new local tcp 172.17.0.2:40000>10.200.2.5:80 vxlan up0",
 		"new wire tcp 10.200.2.5:80>172.17.0.2:40000 peer c1",
 	}
 	d.runCases(t, []packetCase{
@@ -59,7 +59,7 @@ func testOverlay(t *testing.T, d *datapath) {
 			hook: fromContainer("d1"), in: tcp("172.18.0.2:40000", "10.200.2.5:80", "S"),
 			want: redirected("br1 overlay", tunnelled(tcp("10.200.1.0:40000", "10.200.2.5:80", "S"))),
 			flows: []string{
-				"new local tcp 172.18.0.2:40000>10.200.2.5:80 = 10.200.1.0:40000>10.200.2.5:80 vxlan lan0",
+				"new local tcp 172.18.0.2:40000>10.200.2.5:80 = 10.200.1.0:40000>10.200.2.5:80 vxlan up0",
 				"new wire tcp 10.200.2.5:80>10.200.1.0:40000 = 10.200.2.5:80>172.18.0.2:40000 peer d1",
 			},
 		},
@@ -180,7 +180,7 @@ func testOverlay(t *testing.T, d *datapath) {
 			s.Peers[key] = p
 		})
 		d.expect(t, fromContainer("c1"), out("10.200.2.5:80"),
-			redirected("br0 overlay", out("10.200.2.5:80").withTTL(63).macs(mac("0e:eb:c6:33:64:01"), mac("0e:eb:c6:33:64:09"))))
+			redirected("br0 overlay", vxlanTo("198.51.100.9", mac("0e:eb:c6:33:64:09"), out("10.200.2.5:80").withTTL(63))))
 		d.expectFlows(t, toVXLAN...)
 		d.change(t, func(s *state.State) {
 			d.w.network(s)

@@ -175,7 +175,11 @@ func (d *datapath) expect(tb testing.TB, h hook, f frame, want outcome) {
 			out = out.macs(f.srcMAC, f.dstMAC)
 		}
 	}
-	if b := out.bytes(); !bytes.Equal(b, got.data) {
+	b := out.bytes()
+	if out.outer && len(b) == len(got.data) {
+		b = chosen(b, got.data)
+	}
+	if !bytes.Equal(b, got.data) {
 		tb.Errorf("%s: packet is\n%s\nwant\n%s", what, describe(got.data), describe(b))
 	}
 	if checksums(f.bytes()) == nil {
@@ -183,6 +187,17 @@ func (d *datapath) expect(tb testing.TB, h hook, f frame, want outcome) {
 			tb.Errorf("%s: %v", what, err)
 		}
 	}
+}
+
+// chosen writes what the sender of a tunnel's packet chose itself into the one that is expected: its IP id, and a source port of those for that.
+func chosen(want, got []byte) []byte {
+	copy(want[18:20], got[18:20])
+	if port := got[34:36]; binary.BigEndian.Uint16(port) >= 49152 {
+		copy(want[34:36], port)
+	}
+	binary.BigEndian.PutUint16(want[24:], 0)
+	binary.BigEndian.PutUint16(want[24:], ^sum16(want[14:34], 0))
+	return want
 }
 
 // expectFlows compares the whole flow table, in any order of lines.

@@ -2,13 +2,96 @@ package packet
 
 import (
 	"encoding/binary"
+	"fmt"
+	"net"
 	"testing"
+
+	"github.com/ebpfnet/ebpfnet/bpf"
+	state "github.com/ebpfnet/ebpfnet/maps"
 )
 
 // vxlan is a frame in VXLAN between two hosts (RFC 7348, section 5).
 func vxlan(inner frame, from, to string, vni uint32) frame {
 	header := binary.BigEndian.AppendUint32([]byte{0x08, 0, 0, 0}, vni<<8)
 	return udp(from+":49152", to+":8472").data(append(header, inner.bytes()...)).noChecksum()
+}
+
+// vxlanTo is a packet as this host sends it to another in VXLAN. It leaves with the link-layer header that the kernel writes then.
+func vxlanTo(host string, vtep net.HardwareAddr, inner frame) frame {
+	ours := mac("0e:eb:c6:33:64:01")
+	f := vxlan(inner.macs(ours, vtep), "198.51.100.1", host, 1).macs(ours, vtep)
+	f.fragment, f.outer = 0, true
+	return f
+}
+
+// testVXLANOut: what a container sends to another host's.
+func testVXLANOut(t *testing.T, d *datapath) {
+	const far = "198.51.100.7"
+	theirs := mac("0e:eb:c6:33:64:07")
+	out := tcp("172.17.0.2:40000", "10.200.2.5:80", "S")
+	wrapped := func(f frame, tos uint8) outcome {
+		return redirected("br0 overlay", vxlanTo(far, theirs, f.withTTL(63)).put8(15, tos).refresh())
+	}
+	noWay := func(s *state.State) {
+		d.w.network(s)
+		key := bpf.PrefixKey{Prefixlen: 24, Addr: addr("10.200.2.0")}
+		p := s.Peers[key]
+		p.Addr = addr("192.0.2.97")
+		s.Peers[key] = p
+	}
+	flows := func(dev string) []string {
+		return []string{"new local tcp 172.17.0.2:40000>10.200.2.5:80 vxlan " + dev, "new wire tcp 10.200.2.5:80>172.17.0.2:40000 peer c1"}
+	}
+	d.runCases(t, []packetCase{
+		{
+			name: "J-8 congestion stands outside too, and nothing else of its service", change: d.w.network,
+			hook: fromContainer("c1"), in: out.tos(0xbb), want: wrapped(out.tos(0xbb), 3), flows: flows("up0"),
+		},
+		{
+			name: "J-1 a large one", change: d.w.network,
+			before: []sent{{fromContainer("c1"), out}},
+			hook:   fromContainer("c1"), in: out.data(make([]byte, 1410)), want: wrapped(out.data(make([]byte, 1410)), 0), flows: flows("up0"),
+		},
+		{
+			name: "M-2 with padding", change: d.w.network,
+			before: []sent{{fromContainer("c1"), out}},
+			hook:   fromContainer("c1"), in: out.pad(60), want: redirected("br0 overlay", vxlanTo(far, theirs, out.withTTL(63)).pad(60+50)), flows: flows("up0"),
+		},
+		{
+			// The kernel knows of no packet of a test how its segments are cut.
+			name: "D-5 segments that cannot be cut behind a header are the device's to cut", change: d.w.network,
+			before: []sent{{fromContainer("c1"), out}},
+			hook:   fromContainer("c1"), in: out.data(make([]byte, 2820)).gso(1410, 2),
+			want:  redirected("br0 overlay", out.data(make([]byte, 2820)).withTTL(63).macs(mac("0e:eb:c6:33:64:01"), theirs).gso(1410, 2)),
+			flows: flows("up0"),
+		},
+		{
+			name: "J-7 without a way to the host it is the stack's to say so", change: noWay,
+			hook: fromContainer("c1"), in: out, want: redirected("br0 overlay", out.withTTL(63).macs(mac("0e:eb:c6:33:64:01"), theirs)), flows: flows("lan0"),
+		},
+	})
+	// RFC 7348, section 5: a flow's packets have one source port, so that they stay in order, and flows differ in it, so that they may be spread.
+	t.Run("overlay D1 source ports", func(t *testing.T) {
+		d.reset(t)
+		d.change(t, d.w.network)
+		ports := map[uint16]bool{}
+		for i := range 64 {
+			f := udp(fmt.Sprintf("172.17.0.2:%d", 40000+i), "10.200.2.5:80").data(make([]byte, 64))
+			own := map[uint16]bool{}
+			for _, piece := range append(f.pieces(32), f, f) {
+				own[binary.BigEndian.Uint16(d.send(t, fromContainer("c1"), piece).data[34:])] = true
+			}
+			if len(own) != 1 {
+				t.Errorf("flow %d is sent from ports %v", i, own)
+			}
+			for p := range own {
+				ports[p] = true
+			}
+		}
+		if len(ports) < 60 {
+			t.Errorf("64 flows are sent from %d ports: %v", len(ports), ports)
+		}
+	})
 }
 
 // testVXLAN: what comes in VXLAN by an uplink. What is for a container of ours, and from one of the host that sent it, goes there straight;
@@ -20,7 +103,7 @@ func testVXLAN(t *testing.T, d *datapath) {
 	opened := func(f frame) outcome { return redirected("br0 overlay", f.withTTL(63).macs(d.w.gateway("c1"))) }
 	flows := []string{
 		"new wire tcp 10.200.2.5:50000>172.17.0.2:80 peer c1",
-		"new local tcp 172.17.0.2:80>10.200.2.5:50000 vxlan lan0",
+		"new local tcp 172.17.0.2:80>10.200.2.5:50000 vxlan up0",
 	}
 	cases := []packetCase{
 		{
@@ -33,9 +116,13 @@ func testVXLAN(t *testing.T, d *datapath) {
 			hook:   fromUplink("up0"), in: vxlan(tcp("10.200.2.5:50000", "172.17.0.2:80", "SA").macs(theirs, ours), far, own, 1),
 			want: opened(tcp("10.200.2.5:50000", "172.17.0.2:80", "SA")),
 			flows: []string{
-				"new local tcp 172.17.0.2:80>10.200.2.5:50000 vxlan lan0",
+				"new local tcp 172.17.0.2:80>10.200.2.5:50000 vxlan up0",
 				"new wire tcp 10.200.2.5:50000>172.17.0.2:80 peer c1",
 			},
+		},
+		{
+			name: "J-8 marked for congestion, and so is what is inside", change: d.w.network,
+			hook: fromUplink("up0"), in: vxlan(in.tos(3), far, own, 1).put8(15, 3).refresh(), want: opened(in.tos(3)), flows: flows,
 		},
 		{
 			name: "H-9 to a loopback address", change: d.w.network,
