@@ -44,6 +44,7 @@ func TestPaths(t *testing.T) {
 			bare(t, m),
 			bridge(t, m),
 			plainRouting(t, m),
+			redirects(t, m),
 			docker(t, m, "docker", lab.Default, nil, nil),
 			docker(t, m, "docker, no proxy", lab.Default, []string{"--userland-proxy=false"}, nil),
 			nftables(t, m),
