@@ -208,6 +208,7 @@ type settlingEntry struct {
 // hear takes out what is gone, and puts down what is established.
 func (c *Carrier) hear(events []conntrack.Event, pending map[conntrack.Tuple]settlingEntry) error {
 	now := time.Now()
+	var gone []*conntrack.Entry
 	for i := range events {
 		e := &events[i]
 		if e.Gone || e.Entry.Orig.Proto == protoTCP && e.Entry.TCP != conntrack.TCPEstablished {
@@ -215,14 +216,21 @@ func (c *Carrier) hear(events []conntrack.Event, pending map[conntrack.Tuple]set
 		} else if _, known := pending[e.Entry.Orig]; !known {
 			pending[e.Entry.Orig] = settlingEntry{e.Entry, now}
 		}
-		if !e.Gone {
-			continue
-		}
-		if err := c.host.Flows(func(f Flows) error { return forget(f, &e.Entry) }); err != nil {
-			return err
+		if e.Gone {
+			gone = append(gone, &e.Entry)
 		}
 	}
-	return nil
+	if len(gone) == 0 {
+		return nil
+	}
+	return c.host.Flows(func(f Flows) error {
+		for _, e := range gone {
+			if err := forget(f, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 const protoTCP = 6
