@@ -106,6 +106,7 @@ func TestTimes(t *testing.T) {
 			add(fmt.Sprintf("detach from it (%d endpoints)", many), "ebpfnet", off...)
 		}
 	}
+	all = append(all, startWithMany(t, more))
 	table := timesTable(all, memory)
 	fmt.Print(table)
 	if *results != "" {
@@ -115,6 +116,27 @@ func TestTimes(t *testing.T) {
 		}{all, memory}))
 		keep(t, "times.md", []byte(table))
 	}
+}
+
+// startWithMany starts a container that publishes so many ports, with Docker's rules and without its proxies, which take longer and more memory than
+// there is. It is waited for only so long.
+func startWithMany(t *testing.T, ports int) Timed {
+	t.Helper()
+	h := suite.NewHost(t, lab.Default, "--userland-proxy=false")
+	var err error
+	took := seconds(func() {
+		_, err = h.TryDocker("run", "--detach", "--publish", strings.TrimSuffix(portRange(ports), "/tcp"), lab.Image, "/bin/probe", "serve", "-name", "many")
+	})
+	what := fmt.Sprintf("start a container that publishes %d ports", ports)
+	switch {
+	case err == nil:
+	case took >= dockerPatience:
+		what += ", not over by then"
+		h.KillDocker(t) // nor would it be soon
+	default:
+		t.Fatal(err)
+	}
+	return Timed{what, "docker, no proxy", []float64{took}}
 }
 
 func seconds(do func()) float64 {

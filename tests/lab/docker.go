@@ -229,6 +229,14 @@ func (h *Host) StopDocker(t testing.TB) {
 	}
 }
 
+// KillDocker ends dockerd without a word, in the middle of whatever it does. Its containers go on.
+func (h *Host) KillDocker(t testing.TB) {
+	t.Helper()
+	if err := h.docker.dockerd.kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // StartDocker starts dockerd again, with what it was started with and more flags, and waits until it answers.
 func (h *Host) StartDocker(t testing.TB, flags ...string) {
 	t.Helper()
