@@ -130,7 +130,7 @@ func TestDatagramsMixed(t *testing.T) {
 	p.c[0].NS.Ask(t, "udp", lab.At(other.at(), 7000), lab.Size(4000))
 	wire := p.hosts[1].NS.Capture(t, lab.SegmentDevice)
 	p.exchangeBulk(t, size)
-	if length, _ := longest(t, wire, p.hosts[0].IP); length <= 1500 {
+	if length, _ := asDatagrams.longest(t, wire, p.hosts[0].IP); length <= 1500 {
 		t.Errorf("to a host of ours the longest packet has %d bytes", length)
 	}
 

@@ -85,7 +85,9 @@ func (p *pair) describe(o lab.Packet) string {
 // pings keeps echo messages that are on the wire as they are.
 func pings(q lab.Packet) bool { return q.ICMP != nil }
 
-// datagrams keeps what carries a packet of the network as its only payload.
+// inVXLAN keeps what carries a packet of the network in VXLAN, datagrams what carries one as its only payload.
+func inVXLAN(q lab.Packet) bool { return q.UDP != nil && q.UDP.DstPort == 8472 }
+
 func datagrams(q lab.Packet) bool { return q.UDP != nil && q.UDP.DstPort == 8285 }
 
 // inNetwork tells whether a packet is on the wire with the address of a container, or of a host among them.

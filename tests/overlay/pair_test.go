@@ -88,5 +88,5 @@ func (p *pair) network(host int) string { return p.subnets[host].Addr().String()
 
 // outer keeps the VXLAN packets of a capture, with what each carries.
 func outer(c *lab.Capture) []lab.Packet {
-	return c.All(func(p lab.Packet) bool { return p.UDP != nil && p.UDP.DstPort == 8472 })
+	return c.All(inVXLAN)
 }
