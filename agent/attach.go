@@ -156,7 +156,7 @@ func checkRules(o policy.Observed, r api.AttachRequest) error {
 		wanted := slices.Contains(r.Bridges, b.Name) ||
 			r.All && slices.ContainsFunc(o.Networks, func(n policy.Network) bool { return n.Bridge == b.Name })
 		if wanted && !b.DockerRules {
-			return fmt.Errorf("attaching bridge %s would bypass netfilter rules that are not Docker's own (%s): remove them, or attach with "+
+			return fmt.Errorf("attaching bridge %s would bypass rules that are not Docker's own (%s): remove them, or attach with "+
 				"`--mode native` to do without them, or with `--mode offload` where they translate too", b.Name, policy.DescribeRules(o.ForeignRules))
 		}
 	}

@@ -41,7 +41,7 @@ func TestModeFollowsRules(t *testing.T) {
 	rules("DOCKER-USER: -j DROP")
 	l.await("offload", offloaded(true))
 	l.settle()
-	if m, why := mode(); m != modeOffload || why != "netfilter rules that are not Docker's own decide (1: DOCKER-USER: -j DROP)" {
+	if m, why := mode(); m != modeOffload || why != "rules that are not Docker's own decide (1: DOCKER-USER: -j DROP)" {
 		t.Errorf("mode %s, because %s", m, why)
 	}
 	if l.sysctl("docker0") != "0" {

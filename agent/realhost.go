@@ -79,20 +79,20 @@ func forwards() (bool, error) {
 	return strings.TrimSpace(string(b)) != "0", nil
 }
 
-// lookAtRules reads netfilter's rules.
+// lookAtRules reads netfilter's rules, and IPsec's.
 func lookAtRules(ctx context.Context) (observe.Netfilter, error) {
 	report, err := firewall.Inspect(ctx)
 	if err != nil {
 		return observe.Netfilter{}, err
 	}
-	seen := observe.Netfilter{Docker: report.Bridges()}
+	seen := observe.Netfilter{Docker: report.Bridges(), IPsec: report.IPsec}
 	for _, r := range report.Foreign {
 		seen.Foreign = append(seen.Foreign, r.String())
 	}
 	return seen, nil
 }
 
-// ForeignRules lists the netfilter rules of this network namespace that are not Docker's own and could decide over forwarded traffic.
+// ForeignRules lists the rules of this network namespace that are not Docker's own and could decide over forwarded traffic.
 func ForeignRules(ctx context.Context) ([]string, error) {
 	seen, err := lookAtRules(ctx)
 	return seen.Foreign, err

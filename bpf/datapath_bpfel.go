@@ -306,8 +306,14 @@ type DatapathOverlay struct {
 	Mac     [6]uint8
 	Port    uint16
 	Kind    DatapathPeerKind
-	Pad     uint8
+	Flags   DatapathOverlayFlag
 }
+
+type DatapathOverlayFlag uint8
+
+const (
+	DatapathOverlayFlagOVERLAY_KERNEL DatapathOverlayFlag = 1
+)
 
 type DatapathPair struct {
 	_       structs.HostLayout

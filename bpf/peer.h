@@ -96,7 +96,7 @@ static __always_inline bool peer_way(struct __sk_buff *skb, struct flow4 *f, __b
 	/* A smaller path MTU on the way to the host is a smaller one for what is wrapped. */
 	if (s->route.mtu > overhead && s->route.mtu - overhead < f->mtu)
 		f->mtu = s->route.mtu - overhead;
-	if (f->verb != VERB_DEV) {
+	if (f->verb == VERB_DATAGRAM || (f->verb == VERB_VXLAN && !(o->flags & OVERLAY_KERNEL))) {
 		f->oif = s->route.oif;
 		f->nexthop = s->route.nexthop;
 	}

@@ -312,6 +312,11 @@ struct peer_host4 {
 	__u32 direct; /* 1: it may send to containers without a tunnel */
 };
 
+/* Bits of overlay.flags. */
+enum overlay_flag {
+	OVERLAY_KERNEL = 1 << 0, /* IPsec may have its say about what leaves in VXLAN: the kernel's device wraps it */
+} BYTE_ENUM;
+
 /* This host's place among the others. Entry 0 of its map. */
 struct overlay {
 	__u32 ifindex; /* of the device that leads into the tunnel; 0: there is none */
@@ -322,7 +327,7 @@ struct overlay {
 	__u8 mac[6];
 	__be16 port; /* of UDP that all hosts' tunnels use; 0: there is no tunnel */
 	enum peer_kind kind; /* of the tunnel */
-	__u8 pad;
+	enum overlay_flag flags;
 };
 
 /*

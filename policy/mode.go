@@ -22,7 +22,7 @@ func (c *compiler) mode(asked string, b *Bridge) (mode, reason string) {
 	case !b.DockerRules:
 		return ModeNative, "Docker's rules do not translate for this bridge, so nobody else would"
 	}
-	return ModeOffload, "netfilter rules that are not Docker's own decide (" + DescribeRules(c.o.ForeignRules) + ")"
+	return ModeOffload, "rules that are not Docker's own decide (" + DescribeRules(c.o.ForeignRules) + ")"
 }
 
 // choose puts a bridge that is there into its mode. That rules are bypassed though nobody has said so is a problem.
@@ -30,7 +30,7 @@ func (c *compiler) choose(v *BridgeView, b *Bridge) {
 	asked := v.Mode
 	v.Mode, v.Reason = c.mode(asked, b)
 	if v.Mode == ModeNative && asked == ModeAuto && len(c.o.ForeignRules) > 0 {
-		c.problem("bridge %s: the datapath bypasses netfilter rules that are not Docker's own (%s)", v.Name, DescribeRules(c.o.ForeignRules))
+		c.problem("bridge %s: the datapath bypasses rules that are not Docker's own (%s)", v.Name, DescribeRules(c.o.ForeignRules))
 	}
 }
 

@@ -17,7 +17,8 @@ type Observed struct {
 	Networks   []Network
 	Overlay    *Overlay // nil: this host is by itself
 
-	ForeignRules []string // netfilter rules that are not Docker's own and could decide over forwarded traffic
+	ForeignRules []string // of netfilter and IPsec, that are not Docker's own and could decide over forwarded traffic
+	IPsec        bool     // some of them are IPsec's
 	RulesUnknown string   // why the rules could not be read, where that is so
 }
 

@@ -105,6 +105,9 @@ func (c *compiler) addPeers() {
 		Ifindex: uint32(o.Device), Vni: o.VNI, Local: bpf.Addr(o.Public), Addr: bpf.Addr(shown), Mtu: mtu16(o.MTU), Mac: macArray(o.MAC),
 		Port: bpf.Port(o.Port), Kind: tunnelKind(o.Kind),
 	}
+	if c.o.IPsec {
+		c.r.State.Overlay.Flags |= bpf.DatapathOverlayFlagOVERLAY_KERNEL
+	}
 	c.checkMembers(o)
 }
 

@@ -30,7 +30,7 @@ const (
 type Host struct {
 	Paths      loader.Paths
 	DockerHost string // where Docker listens; empty for the usual place
-	// ForeignRules lists the netfilter rules that are not Docker's own and that mode native bypasses.
+	// ForeignRules lists the rules of netfilter and IPsec that are not Docker's own and that mode native bypasses.
 	ForeignRules func(context.Context) ([]string, error)
 }
 

@@ -1,4 +1,4 @@
-// Package firewall looks at netfilter: which of its rules could decide over forwarded IPv4 traffic and are not Docker's own, and which
+// Package firewall looks at netfilter and IPsec: which of their rules could decide over forwarded IPv4 traffic and are not Docker's own, and which
 // bridges have Docker's rules behind them.
 //
 // The invariant: it only reads. It loads no kernel module, makes no table, and runs a reader of iptables' rules only where such rules exist

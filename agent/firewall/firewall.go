@@ -7,7 +7,8 @@ import (
 
 // Rule is one rule or policy, or all rules of one nftables chain, that is not Docker's own.
 type Rule struct {
-	// Table is iptables' table ("filter"), the same in the older backend ("legacy filter"), or nftables' family and table ("inet firewalld").
+	// Table is iptables' table ("filter"), the same in the older backend ("legacy filter"), nftables' family and table ("inet firewalld"), or
+	// "ipsec".
 	Table string
 	Chain string
 	// Text is the rule as iptables-save writes it behind the chain's name, or what can be said about a chain.
@@ -20,6 +21,8 @@ func (r Rule) String() string { return r.Table + " " + r.Chain + ": " + r.Text }
 type Report struct {
 	// Foreign are the rules that could decide over forwarded traffic and are not Docker's own, in the order of evaluation within a chain.
 	Foreign []Rule
+	// IPsec says that policies of it are among them.
+	IPsec bool
 	// Notes say what could not be looked at, and why that does no harm.
 	Notes []string
 
@@ -63,6 +66,11 @@ func Inspect(ctx context.Context) (Report, error) {
 			report.Foreign = append(report.Foreign, Rule{Table: c.family + " " + c.table, Chain: c.name, Text: c.judged})
 		}
 	}
+	policies, err := readIPsec()
+	if err != nil {
+		return Report{}, err
+	}
+	report.Foreign, report.IPsec = append(report.Foreign, policies...), len(policies) > 0
 	return report, nil
 }
 

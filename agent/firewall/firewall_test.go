@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -204,6 +205,35 @@ table inet c { chain in { type filter hook ingress device lo priority 0; ip sadd
 }
 
 // What iptables-save makes of a rule that nft put into iptables' table depends on its version: part of it, or nothing of the whole table.
+// IPsec policies for what leaves are rules of the administrator's; others are for what comes in.
+func TestIPsec(t *testing.T) {
+	inNamespace(t)
+	inspect := func() Report {
+		t.Helper()
+		report, err := Inspect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report
+	}
+	if r := inspect(); len(r.Foreign) > 0 || r.IPsec {
+		t.Fatalf("nothing is there: %+v", r)
+	}
+	feed(t, "xfrm policy add dir out src 172.17.0.0/16 dst 10.9.0.0/16 tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n"+
+		"xfrm policy add dir out src 0.0.0.0/0 dst 10.8.0.0/16 proto udp dport 53 action block\n"+
+		"xfrm policy add dir fwd src 10.9.0.0/16 dst 172.17.0.0/16 tmpl src 192.0.2.2 dst 192.0.2.1 proto esp mode tunnel\n", "ip", "-batch", "-")
+	r := inspect()
+	var got []string
+	for _, rule := range r.Foreign {
+		got = append(got, rule.String())
+	}
+	slices.Sort(got)
+	want := []string{"ipsec out: 0.0.0.0/0 to 10.8.0.0/16, protocol 17 port 53: blocked", "ipsec out: 172.17.0.0/16 to 10.9.0.0/16"}
+	if diff := cmp.Diff(want, got); diff != "" || !r.IPsec {
+		t.Errorf("IPsec %v (-want +got):\n%s", r.IPsec, diff)
+	}
+}
+
 func TestRuleThatIPTablesCannotTell(t *testing.T) {
 	for _, rule := range []string{"ip saddr { 192.0.2.1, 192.0.2.2 } drop", "ip saddr vmap @m", "tcp dport 80 ct mark set 1 jump DOCKER"} {
 		t.Run(rule, func(t *testing.T) {

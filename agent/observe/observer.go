@@ -148,7 +148,7 @@ func (o *Observer) Observe(ctx context.Context) (policy.Observed, error) {
 		o.problems = append(o.problems, err.Error())
 		seen.RulesUnknown = err.Error()
 	}
-	seen.ForeignRules = rules.Foreign
+	seen.ForeignRules, seen.IPsec = rules.Foreign, rules.IPsec
 	for i := range seen.Bridges {
 		seen.Bridges[i].DockerRules = rules.Docker[seen.Bridges[i].Name]
 	}

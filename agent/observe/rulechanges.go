@@ -16,6 +16,9 @@ import (
 // groupNFTables is NFNLGRP_NFTABLES (include/uapi/linux/netfilter/nfnetlink.h): every change of nf_tables, so also of iptables' rules in it.
 const groupNFTables = 7
 
+// groupXFRMPolicy is XFRMNLGRP_POLICY (include/uapi/linux/xfrm.h): every change of an IPsec policy.
+const groupXFRMPolicy = 4
+
 // legacyInterval is the time between two looks at whether the rules of iptables' older backend have changed, of which nobody tells.
 const legacyInterval = 3 * time.Second
 
@@ -25,9 +28,18 @@ const legacyTables = "/proc/thread-self/net/ip_tables_names"
 // followRules calls changed when a rule has changed, or, where that is not sure, from time to time, until the context ends.
 func followRules(ctx context.Context, log *slog.Logger, changed func(sure bool)) {
 	go followLegacy(ctx, changed)
-	socket, err := nl.Subscribe(unix.NETLINK_NETFILTER, groupNFTables)
+	go followGroup(ctx, log, "IPsec", unix.NETLINK_XFRM, groupXFRMPolicy, changed)
+	followGroup(ctx, log, "nf_tables", unix.NETLINK_NETFILTER, groupNFTables, changed)
+}
+
+// followGroup calls changed for all that a netlink group tells, and where something it told was lost, until the context ends.
+func followGroup(ctx context.Context, log *slog.Logger, whose string, protocol int, group uint, changed func(sure bool)) {
+	socket, err := nl.Subscribe(protocol, group)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return // nor has the kernel any rules of that kind
+	}
 	if err != nil {
-		log.Warn("no events from nf_tables: rules that change are seen late", "error", fmt.Errorf("subscribe to nf_tables: %w", err))
+		log.Warn("rules that change are seen late", "error", fmt.Errorf("subscribe to %s: %w", whose, err))
 		return
 	}
 	stop := context.AfterFunc(ctx, socket.Close)

@@ -21,6 +21,7 @@ const rulesSettle = 2 * time.Second
 type Netfilter struct {
 	Docker  map[string]bool // the bridges that rules of Docker's name
 	Foreign []string        // rules that are not Docker's own and could decide over forwarded traffic
+	IPsec   bool            // there are IPsec policies
 }
 
 // Rules looks at netfilter's rules.
@@ -143,7 +144,7 @@ func (r *rules) refresh(ctx context.Context) bool {
 		return fresh
 	}
 	seen.Foreign = r.settled(seen.Foreign, time.Now())
-	fresh := r.wrong != nil || !maps.Equal(r.seen.Docker, seen.Docker) || !slices.Equal(r.seen.Foreign, seen.Foreign)
+	fresh := r.wrong != nil || !maps.Equal(r.seen.Docker, seen.Docker) || !slices.Equal(r.seen.Foreign, seen.Foreign) || r.seen.IPsec != seen.IPsec
 	r.seen, r.wrong = seen, nil
 	if r.forgets == forgets {
 		r.at = began

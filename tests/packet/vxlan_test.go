@@ -39,6 +39,10 @@ func testVXLANOut(t *testing.T, d *datapath) {
 		p.Addr = addr("192.0.2.97")
 		s.Peers[key] = p
 	}
+	ipsec := func(s *state.State) {
+		d.w.network(s)
+		s.Overlay.Flags = bpf.DatapathOverlayFlagOVERLAY_KERNEL
+	}
 	flows := func(dev string) []string {
 		return []string{"new local tcp 172.17.0.2:40000>10.200.2.5:80 vxlan " + dev, "new wire tcp 10.200.2.5:80>172.17.0.2:40000 peer c1"}
 	}
@@ -70,6 +74,10 @@ func testVXLANOut(t *testing.T, d *datapath) {
 			hook: fromContainer("c1"), in: out, want: redirected("br0 overlay", out.withTTL(63).macs(mac("0e:eb:c6:33:64:01"), theirs)), flows: flows("lan0"),
 		},
 	})
+	d.runCases(t, []packetCase{{
+		name: "what the host has IPsec policies for is the kernel's to wrap", change: ipsec,
+		hook: fromContainer("c1"), in: out, want: redirected("br0 overlay", out.withTTL(63).macs(mac("0e:eb:c6:33:64:01"), theirs)), flows: flows("lan0"),
+	}})
 	// RFC 7348, section 5: a flow's packets have one source port, so that they stay in order, and flows differ in it, so that they may be spread.
 	t.Run("overlay D1 source ports", func(t *testing.T) {
 		d.reset(t)
