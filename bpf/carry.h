@@ -208,7 +208,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *p, resolv
 		if (*reason)
 			return VERDICT_DROP;
 		if (!p->pass) {
-			f = flow_entered(&p->key);
+			f = flow_begun(&p->key);
 			if (!f) {
 				*reason = DROP_FLOW_TABLE;
 				return VERDICT_DROP;
@@ -243,7 +243,7 @@ static __always_inline int carry_host(struct __sk_buff *skb, struct packet *p, e
 		s->packet = *p;
 		if (!resolve_conflict(skb))
 			return VERDICT_NEXT;
-		f = flow_entered(&p->key);
+		f = flow_begun(&p->key);
 	}
 	if (!f || !(f->flags & FLOW_SNAT))
 		return VERDICT_NEXT;

@@ -222,7 +222,7 @@ int to_uplink(struct __sk_buff *skb)
 		reason = resolve_leaving(skb);
 		if (reason)
 			return done(skb, &p, HOOK_TO_UPLINK, reason, verdict);
-		f = flow_entered(&p.key);
+		f = flow_begun(&p.key);
 	}
 	if (f && p.fragment && !p.later)
 		reason = remember_pieces(&p, f);

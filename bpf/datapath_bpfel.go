@@ -484,7 +484,8 @@ type DatapathScratch struct {
 		Options   bool
 		Nobody    bool
 		Judged    bool
-		Pad       [2]uint8
+		Unmet     bool
+		Pad       uint8
 		Pass      DatapathPassReason
 	}
 	Key        DatapathFlow4Key

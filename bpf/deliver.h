@@ -60,9 +60,11 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 	struct flow4 *f;
 	bool fresh;
 
-	f = flow_find(&p->key, &fresh);
-	if (!f)
+	f = p->tcp_flags & TH_SYN ? flow_find_new(&p->key, &fresh) : flow_find(&p->key, &fresh);
+	if (!f) {
+		p->unmet = true;
 		return NULL;
+	}
 	if (unlikely(strict && f->iif != p->dev))
 		return NULL;
 	cfg = config_get();
@@ -79,11 +81,10 @@ static __always_inline struct flow4 *flow_use(struct __sk_buff *skb, struct pack
 				flow_end();
 			return NULL;
 		}
-		flow_tcp(&p->key, f, p->tcp_flags);
+		flow_tcp(&p->key, f, fresh, p->tcp_flags);
 	}
-	if (unlikely(fresh)) {
-		flow_promote(&p->key, f);
-		f = flow_find(&p->key, &fresh);
+	if (unlikely(fresh) && flow_promote(&p->key, f)) {
+		f = bpf_map_lookup_elem(&flows4, &p->key);
 		if (!f)
 			return NULL;
 	}
@@ -115,7 +116,7 @@ static __always_inline void flow_clamp(struct __sk_buff *skb, const struct packe
 	if (!s)
 		return;
 	flow_partner_key(&p->key, f, &pkey);
-	partner = flow_find(&pkey, &fresh);
+	partner = flow_find_new(&pkey, &fresh);
 	s->packet = *p;
 	s->mtu = f->mtu;
 	if (partner && partner->mtu && (!s->mtu || partner->mtu < s->mtu))

@@ -41,12 +41,32 @@ static __always_inline struct flow4 *flow_find(const struct flow4_key *key, bool
 	return bpf_map_lookup_elem(&flows4_new, key);
 }
 
-/* In: a tuple that has just been entered. Out: its entry. */
+/* As flow_find, for a tuple whose flow has most likely not been answered. */
+static __always_inline struct flow4 *flow_find_new(const struct flow4_key *key, bool *fresh)
+{
+	struct flow4 *f = bpf_map_lookup_elem(&flows4_new, key);
+
+	*fresh = true;
+	if (likely(f))
+		return f;
+	*fresh = false;
+	return bpf_map_lookup_elem(&flows4, key);
+}
+
+/* In: a tuple that has an entry. Out: it. */
 static __always_inline struct flow4 *flow_entered(const struct flow4_key *key)
 {
 	bool fresh;
 
 	return flow_find(key, &fresh);
+}
+
+/* In: a tuple that has just been entered. Out: its entry. */
+static __always_inline struct flow4 *flow_begun(const struct flow4_key *key)
+{
+	bool fresh;
+
+	return flow_find_new(key, &fresh);
 }
 
 /* In: an entry. Out: the key of the other direction's. */
@@ -205,7 +225,7 @@ GLOBAL int flow_end(void)
  * moves them to flows4. So a connection is only moved once its handshake is complete, and a flood of first packets never gets there, even
  * where each is answered.
  */
-static __noinline void flow_promote(const struct flow4_key *key, struct flow4 *f)
+static __noinline bool flow_promote(const struct flow4_key *key, struct flow4 *f)
 {
 	struct flow4_key pkey = {};
 	struct flow4 *partner;
@@ -214,23 +234,24 @@ static __noinline void flow_promote(const struct flow4_key *key, struct flow4 *f
 	partner = bpf_map_lookup_elem(&flows4_new, &pkey);
 	if (f->flags & FLOW_REPLY) {
 		if (f->flags & FLOW_ANSWERED)
-			return;
+			return false;
 		f->flags |= FLOW_ANSWERED;
 		if (partner)
 			partner->flags |= FLOW_ANSWERED;
-		return;
+		return false;
 	}
 	if (!(f->flags & FLOW_ANSWERED) || !partner)
-		return;
+		return false;
 	/* At every moment the reservation stands in at least one of the two tables. */
 	if (bpf_map_update_elem(&flows4, &pkey, partner, BPF_ANY))
-		return;
+		return false;
 	if (bpf_map_update_elem(&flows4, key, f, BPF_ANY)) {
 		bpf_map_delete_elem(&flows4, &pkey);
-		return;
+		return false;
 	}
 	bpf_map_delete_elem(&flows4_new, &pkey);
 	bpf_map_delete_elem(&flows4_new, key);
+	return true;
 }
 
 /* What becomes of an entry that is looked after. */
@@ -325,12 +346,14 @@ GLOBAL int flow_sync(struct __sk_buff *skb, __u32 now)
 	return FLOW_SYNC_KEEP;
 }
 
-/* In: a TCP packet with SYN, FIN or RST. Writes what it means for the connection into both entries. */
-static __noinline void flow_tcp(const struct flow4_key *key, struct flow4 *f, __u8 tcp_flags)
+/*
+ * In: a TCP packet with SYN, FIN or RST, and in which table its entry stands. Writes what it means for the connection into both entries.
+ */
+static __noinline void flow_tcp(const struct flow4_key *key, struct flow4 *f, bool fresh, __u8 tcp_flags)
 {
 	struct flow4_key pkey = {};
 	struct flow4 *partner;
-	bool fresh, reply = f->flags & FLOW_REPLY;
+	bool reply = f->flags & FLOW_REPLY;
 	__u8 seen = f->tcp;
 
 	if (tcp_flags & TH_RST)
@@ -343,7 +366,7 @@ static __noinline void flow_tcp(const struct flow4_key *key, struct flow4 *f, __
 		return;
 	f->tcp = seen;
 	flow_partner_key(key, f, &pkey);
-	partner = flow_find(&pkey, &fresh);
+	partner = fresh ? flow_find_new(&pkey, &fresh) : flow_find(&pkey, &fresh);
 	if (partner)
 		partner->tcp = seen;
 }

@@ -242,7 +242,8 @@ static __noinline void nat_count(bool entered)
 	if (s->flow.flags & FLOW_SNAT) {
 		stats_tally(bucket, 1);
 		stats_tally(TALLY_NAT_TRIES, tries);
-		stats_tally(TALLY_NAT_CONFLICT, entered ? tries - 1 : tries);
+		if (!entered || tries > 1)
+			stats_tally(TALLY_NAT_CONFLICT, entered ? tries - 1 : tries);
 	}
 	if (!entered) {
 		stats_tally(TALLY_NAT_FAILURE, 1);
@@ -271,7 +272,7 @@ GLOBAL int nat_allocate(struct __sk_buff *skb)
 
 	if (!s)
 		return DROP_FLOW_TABLE;
-	if (nat_is_entered())
+	if (!s->packet.unmet && nat_is_entered())
 		return DROP_NONE;
 	s->tries = 0;
 	own = s->flow.sport;

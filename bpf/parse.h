@@ -65,7 +65,8 @@ struct packet {
 	bool options;	/* the IP header has options */
 	bool nobody;	/* an earlier packet of its flow has had no answer, and its next hop does not answer either */
 	bool judged;	/* rules were asked about it, and the one that decided is in scratch */
-	__u8 pad[2];
+	bool unmet;	/* no entry stands under its tuple */
+	__u8 pad;
 	enum pass_reason pass; /* set where the packet is to be left to the stack */
 };
 
