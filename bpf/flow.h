@@ -223,7 +223,7 @@ GLOBAL int flow_end(void)
 /*
  * In: an unanswered flow's entry that a packet has just matched. A reply marks both entries as answered; the originator's next packet then
  * moves them to flows4. So a connection is only moved once its handshake is complete, and a flood of first packets never gets there, even
- * where each is answered.
+ * where each is answered. Out: whether the entry has moved.
  */
 static __noinline bool flow_promote(const struct flow4_key *key, struct flow4 *f)
 {

@@ -108,6 +108,9 @@ func (c *compiler) addPeers() {
 	if c.o.IPsec {
 		c.r.State.Overlay.Flags |= bpf.DatapathOverlayFlagOVERLAY_KERNEL
 	}
+	if c.o.IPsec && o.Kind == overlay.UDP {
+		c.problem("IPsec policies do not see the datagrams to other hosts: let the network's backend be vxlan, or remove the policies")
+	}
 	c.checkMembers(o)
 }
 

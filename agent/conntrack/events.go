@@ -25,8 +25,9 @@ const (
 	// eventInterval is the time between two looks at what has come. A busy host has thousands of events in a second: who was woken by each would
 	// take more time from the connections than the kernel's rules do.
 	eventInterval = 20 * time.Millisecond
-	// eventBytes is room for one event.
+	// eventBytes is room for one event, and eventBatch how many are given at once.
 	eventBytes = 16 << 10
+	eventBatch = 4096
 )
 
 // ErrLost says that events were thrown away, because they came faster than they were read.
@@ -125,7 +126,7 @@ func (e *Events) read() (all []Event, err error) {
 	if e.fd < 0 {
 		return nil, fmt.Errorf("receive from conntrack: %w", net.ErrClosed)
 	}
-	for {
+	for len(all) < eventBatch {
 		n, _, err := unix.Recvfrom(e.fd, e.buf[:], 0)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
@@ -151,6 +152,7 @@ func (e *Events) read() (all []Event, err error) {
 			}
 		}
 	}
+	return all, nil
 }
 
 // Close ends the subscription, and a Receive that waits.
