@@ -33,7 +33,7 @@ const (
 func TestPaths(t *testing.T) {
 	m := newMeter(t)
 	study{
-		name: "paths", limit: "bare",
+		name: "paths", limit: "bare", least: "redirects alone",
 		workloads: []string{
 			tcpRequests, udpRequests, connections, tcpRequests + apart, udpRequests + apart, connections + apart,
 			datagrams, oneStream, manyStreams,

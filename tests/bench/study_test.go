@@ -25,6 +25,7 @@ type peer struct {
 type study struct {
 	name      string // of its files
 	limit     string // the peer that the others are compared with
+	least     string // the peer that does the least that can be done, if there is one
 	workloads []string
 	ways      []way
 	peers     []peer
@@ -47,7 +48,7 @@ func (s study) run(t *testing.T, m meter) {
 	}
 	table := Table(all, s.limit)
 	for i := range s.targets {
-		s.targets[i].Limit = s.limit
+		s.targets[i].Limit, s.targets[i].Least = s.limit, s.least
 	}
 	if len(s.targets) > 0 {
 		table += "\n" + Targets(s.targets, all)

@@ -41,20 +41,23 @@ func TestTable(t *testing.T) {
 }
 
 func TestTargets(t *testing.T) {
-	all := []Result{rates("bare", 100), rates("stock", 80), rates("x", 97), rates("slow", 79)}
+	all := []Result{rates("bare", 100), rates("stock", 80), rates("x", 97), rates("slow", 79), rates("least", 98)}
 	target := func(peer string) Target {
-		return Target{Workloads: []string{"tcp_rr"}, Ways: []string{"local"}, Peer: peer, Limit: "bare", OfLimit: 0.97, Stock: "stock", OfStock: 1.2}
+		return Target{Workloads: []string{"tcp_rr"}, Ways: []string{"local"}, Peer: peer, Limit: "bare", OfLimit: 0.97, Least: "least", Stock: "stock", OfStock: 1.2}
 	}
 	cpu := target("x")
 	cpu.CPU, cpu.OfLimit, cpu.OfStock = true, 0.9, 0
 	slower := target("x")
 	slower.Percentile = true // it is the one of 97 that takes longer
-	out := Targets([]Target{target("x"), target("slow"), cpu, slower, target("nobody")}, all)
+	alone := target("x")
+	alone.Least = "nobody"
+	out := Targets([]Target{target("x"), target("slow"), cpu, slower, alone, target("nobody")}, all)
 	want := []string{
-		"| tcp_rr | local | x | 0.97 (0.97) | 1.21 (1.20) | yes |",
-		"| tcp_rr | local | slow | 0.79 (0.97) | 0.99 (1.20) | **no** |",
-		"| tcp_rr, CPU time | local | x | 1.00 (0.90) | – | **no** |",
-		"| tcp_rr | local | x | 0.97 (0.97) | 1.21 (1.20) | **no** |",
+		"| tcp_rr | local | x | 0.97 (0.97) | 0.98 | 1.21 (1.20) | yes |",
+		"| tcp_rr | local | slow | 0.79 (0.97) | 0.98 | 0.99 (1.20) | **no** |",
+		"| tcp_rr, CPU time | local | x | 1.00 (0.90) | 1.00 | – | **no** |",
+		"| tcp_rr | local | x | 0.97 (0.97) | 0.98 | 1.21 (1.20) | **no** |",
+		"| tcp_rr | local | x | 0.97 (0.97) | – | 1.21 (1.20) | yes |",
 	}
 	if got := strings.Split(strings.TrimSpace(out), "\n")[2:]; !slices.Equal(got, want) {
 		t.Errorf("lines are\n%s", strings.Join(got, "\n"))

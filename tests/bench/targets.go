@@ -13,6 +13,7 @@ type Target struct {
 	Peer       string
 	Limit      string
 	OfLimit    float64 // 0: nothing is asked
+	Least      string  // a peer that does the least that can be done, whose share of the limit stands beside this one's
 	Stock      string
 	OfStock    float64
 	Percentile bool // and no percentile of its latency may be worse than the other peer's
@@ -41,31 +42,38 @@ func (t Target) check(results []Result) string {
 				name += ", CPU time"
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s |", name, way, t.Peer)
-			for _, than := range []struct {
-				peer  string
-				least float64
-			}{{t.Limit, t.OfLimit}, {t.Stock, t.OfStock}} {
-				other := find(workload, way, than.peer)
-				if other == nil || than.least == 0 {
+			compare := func(other *Result, wanted float64) {
+				if other == nil || wanted == 0 {
 					b.WriteString(" – |")
-					continue
+					return
 				}
-				got := Ratio(*own, *other)
-				enough := got >= than.least
-				if t.CPU {
-					got = own.cpu() / other.cpu()
-					enough = got <= than.least
-				}
-				met = met && enough
-				fmt.Fprintf(&b, " %.2f (%.2f) |", got, than.least)
+				got := t.ratio(own, other)
+				met = met && (t.CPU && got <= wanted || !t.CPU && got >= wanted)
+				fmt.Fprintf(&b, " %.2f (%.2f) |", got, wanted)
 			}
-			if stock := find(workload, way, t.Stock); stock != nil && t.Percentile {
+			limit, least, stock := find(workload, way, t.Limit), find(workload, way, t.Least), find(workload, way, t.Stock)
+			compare(limit, t.OfLimit)
+			if limit != nil && least != nil {
+				fmt.Fprintf(&b, " %.2f |", t.ratio(least, limit))
+			} else {
+				b.WriteString(" – |")
+			}
+			compare(stock, t.OfStock)
+			if stock != nil && t.Percentile {
 				met = met && notSlower(*own, *stock)
 			}
 			b.WriteString(map[bool]string{true: " yes |\n", false: " **no** |\n"}[met])
 		}
 	}
 	return b.String()
+}
+
+// ratio is how much of the other's rate one has, or of the machine's time that the other needs for each.
+func (t Target) ratio(one, other *Result) float64 {
+	if t.CPU {
+		return one.cpu() / other.cpu()
+	}
+	return Ratio(*one, *other)
 }
 
 // cpu is the machine's time for each, over all rounds: the kernel counts it in ticks that are too coarse for one.
@@ -94,7 +102,7 @@ var percentiles = []func(Sample) float64{
 // Targets writes the lines of all targets of one study as Markdown.
 func Targets(targets []Target, results []Result) string {
 	var b strings.Builder
-	b.WriteString("| workload | way | peer | of the limit (wanted) | of the other (wanted) | met |\n| --- | --- | --- | ---: | ---: | --- |\n")
+	b.WriteString("| workload | way | peer | of the limit (wanted) | the least of it | of the other (wanted) | met |\n| --- | --- | --- | ---: | ---: | ---: | --- |\n")
 	for _, t := range targets {
 		b.WriteString(t.check(results))
 	}
