@@ -107,13 +107,15 @@ func TestNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
+	// A virtual machine that others keep from running counts what it has missed late, and all at once.
+	const late = 10
 	for time.Since(began) < 300*time.Millisecond {
 		now, err := d.Now()
 		if err != nil {
 			t.Fatal(err)
 		}
 		passed := time.Since(began).Seconds() * float64(f.TicksPerSecond)
-		if ticks := float64(int32(now - start)); ticks > passed+2 {
+		if ticks := float64(int32(now - start)); ticks > passed+late {
 			t.Fatalf("%v ticks in %v s at %d a second", ticks, time.Since(began).Seconds(), f.TicksPerSecond)
 		}
 		runtime.Gosched()
@@ -123,7 +125,7 @@ func TestNow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ticks := float64(int32(now - start)); ticks < passed-2 {
+	if ticks := float64(int32(now - start)); ticks < passed-late {
 		t.Errorf("%v ticks where %v were to pass", ticks, passed)
 	}
 }
