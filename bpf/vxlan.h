@@ -21,6 +21,7 @@
 #include "parse.h"
 #include "peer.h"
 #include "scratch.h"
+#include "stats.h"
 #include "tunnel.h"
 #include "types.h"
 
@@ -107,6 +108,13 @@ static __always_inline long vxlan_room(struct __sk_buff *skb)
 	return err;
 }
 
+/* Drops a packet that could not be wrapped, though nothing was wrong with it. Out: the verdict. */
+static __always_inline int vxlan_fail(struct __sk_buff *skb)
+{
+	stats_drop(skb, DROP_REWRITE);
+	return VERDICT_DROP;
+}
+
 /*
  * In: a translated packet as a container sends it, whose checksum may have been left to a device, and which may be several segments, with the
  * link-layer addresses of the tunnel's two ends; in scratch the way to the host that has its destination. Out: the verdict, with the packet in
@@ -129,16 +137,16 @@ GLOBAL int vxlan_send(struct __sk_buff *skb)
 	packet_mark(skb, MARK_DONE);
 	ip = data + IP_OFF;
 	if (!s || !o || (void *)(ip + 1) > end)
-		return VERDICT_DROP;
+		return vxlan_fail(skb);
 	eth = *(struct link_header *)data;
 	tos = ip->tos;
 	len = (skb->gso_size ? skb->len - IP_OFF : bpf_ntohs(ip->tot_len)) + sizeof(struct vxlan);
 	if (s->way.oif == o->ifindex || len > 0xffff || vxlan_room(skb))
-		return tunnel_wrap(skb, o, s->way.host) ? VERDICT_DROP : bpf_redirect(o->ifindex, 0);
+		return tunnel_wrap(skb, o, s->way.host) ? vxlan_fail(skb) : bpf_redirect(o->ifindex, 0);
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
 	if (data + IP_OFF + sizeof(struct vxlan) > end)
-		return VERDICT_DROP;
+		return vxlan_fail(skb);
 	ip = data + IP_OFF;
 	*ip = tunnel_ip(o, s->way.host, len, tos, false);
 	udp = (void *)(ip + 1);
